@@ -1,0 +1,162 @@
+"""The words that all rooms share: identifiers, kinds, and frozen records.
+
+Nothing here does anything. Times are nanoseconds since the epoch, sizes and offsets are bytes, ranges are
+half open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from typing import NewType
+
+Inode = NewType("Inode", int)
+"""Number of a node in the local tree; stable for the life of the cache. 1 is the mount's root."""
+
+Generation = NewType("Generation", int)
+"""Number of one local content file; never used twice in a cache."""
+
+DriveId = NewType("DriveId", str)
+"""Drive's own ID of a file or folder."""
+
+RevisionId = NewType("RevisionId", str)
+"""Drive's `headRevisionId`: names one content of one file."""
+
+SessionUri = NewType("SessionUri", str)
+"""Address of a resumable upload session. A bearer secret: kept 0600, never logged."""
+
+ROOT_INODE = Inode(1)
+
+FOLDER_MIME = "application/vnd.google-apps.folder"
+SHORTCUT_MIME = "application/vnd.google-apps.shortcut"
+GOOGLE_MIME_PREFIX = "application/vnd.google-apps."
+"""Folders, shortcuts and Google documents: what has no bytes of its own."""
+
+
+class Kind(Enum):
+    """What a node is to the filesystem. The values are stored."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    SYMLINK = "symlink"
+
+
+class Priority(IntEnum):
+    """Who goes first where calls compete; a smaller number goes first (design: Small files)."""
+
+    READER = 0
+    PUBLISH = 1
+    CHANGES = 2
+    MIRROR = 3
+    WARM = 4
+    SPECULATION = 5
+
+
+# --- what Drive says ---
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """One item of Drive, as drivefs asks for it. Everything in it may be hostile."""
+
+    id: DriveId
+    name: str
+    mime_type: str
+    parent: DriveId | None
+    """None for the root itself, and for items whose parent the account cannot see."""
+    trashed: bool
+    version: int
+    modified_ns: int
+    """`modifiedTime`; Drive keeps milliseconds."""
+    created_ns: int
+    size_bytes: int | None
+    """None for folders, shortcuts and Google documents."""
+    md5: str | None
+    """Hexadecimal; None where there are no bytes."""
+    revision: RevisionId | None
+    app_properties: Mapping[str, str] = field(default_factory=dict)
+    shortcut_target: DriveId | None = None
+    web_view_link: str | None = None
+    can_edit: bool = True
+    owned_by_me: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ListPage:
+    """One page of a listing. `next_token` is None on the last one."""
+
+    files: tuple[RemoteFile, ...]
+    next_token: str | None
+    incomplete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One entry of the changes feed. `file` is None when the item is gone for this account."""
+
+    id: DriveId
+    file: RemoteFile | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesPage:
+    """One page of the changes feed: exactly one of the two tokens is set."""
+
+    changes: tuple[Change, ...]
+    next_token: str | None
+    new_start_token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """Whose Drive it is, and how full. `limit_bytes` is None where storage is unlimited."""
+
+    email: str
+    limit_bytes: int | None
+    usage_bytes: int
+
+
+# --- what Drive is told ---
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What a create or an update sets; None leaves a field as it is."""
+
+    name: str | None = None
+    mime_type: str | None = None
+    modified_ns: int | None = None
+    """Sent as `modifiedTime`, cut to milliseconds."""
+    app_properties: Mapping[str, str | None] | None = None
+    """Merged by Drive into what is there; a None value removes the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateTarget:
+    """A file that does not exist yet, under an ID generated before."""
+
+    id: DriveId
+    parent: DriveId
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateTarget:
+    """A file that exists: its content is replaced, ID, links and sharing stay."""
+
+    id: DriveId
+    metadata: Metadata
+    add_parent: DriveId | None = None
+    remove_parent: DriveId | None = None
+
+
+UploadTarget = CreateTarget | UpdateTarget
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """How far a resumable session has come: `file` once it is complete, and `offset` bytes stored before."""
+
+    offset: int
+    file: RemoteFile | None = None
