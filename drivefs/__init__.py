@@ -1,0 +1,1 @@
+"""Google Drive as a filesystem with a local write-back cache."""

@@ -1,28 +1,28 @@
 """Every error that drivefs raises on purpose, in one tree. Imports nothing.
 
-    DrivefsError
-    ├── UserError               a sentence for the person, with a way out; carries the exit code
-    │   ├── UsageError          bad arguments (2)
-    │   ├── TimedOut            work is left (3)
-    │   └── SignInNeeded        no credentials, or they no longer work (4); also raised by Drive calls
-    ├── FsError                 what a system call answers; one class an errno (fuse/errno_map.py)
-    ├── DriveError              what Drive, or the way to it, answered
-    │   ├── Transient           the same call may work later
-    │   │   ├── Unreachable     no reply: it may have worked
-    │   │   ├── ServerFault     5xx: it may have worked
-    │   │   └── RateLimited     refused: it did not happen
-    │   ├── QueueBlocked        full Drive, daily limit: nothing of the kind will work for a while
-    │   ├── Refused             this call will never work: rights, bad request, policy
-    │   │   ├── RemoteNotFound  404
-    │   │   ├── IdInUse         409: a create with this ID has worked before
-    │   │   └── BadRange        416: nothing there to read
-    │   ├── SessionGone         the upload session is no longer known: start a new one
-    │   └── BadReply            what came is not what the API promises (short, long, not JSON, wrong checksum)
-    ├── StoreError              the cache folder
-    │   ├── CacheInUse          another mount has it
-    │   ├── CacheDamaged        a file or a row of it is missing or unreadable
-    │   └── CacheFull           no room on the local disk
-    └── Superseded              the content under an upload was taken back for newer content
+DrivefsError
+├── UserError               a sentence for the person, with a way out; carries the exit code
+│   ├── UsageError          bad arguments (2)
+│   ├── TimedOut            work is left (3)
+│   └── SignInNeeded        no credentials, or they no longer work (4); also raised by Drive calls
+├── FsError                 what a system call answers; one class an errno (fuse/errno_map.py)
+├── DriveError              what Drive, or the way to it, answered
+│   ├── Transient           the same call may work later
+│   │   ├── Unreachable     no reply: it may have worked
+│   │   ├── ServerFault     5xx: it may have worked
+│   │   └── RateLimited     refused: it did not happen
+│   ├── QueueBlocked        full Drive, daily limit: nothing of the kind will work for a while
+│   ├── Refused             this call will never work: rights, bad request, policy
+│   │   ├── RemoteNotFound  404
+│   │   ├── IdInUse         409: a create with this ID has worked before
+│   │   └── BadRange        416: nothing there to read
+│   ├── SessionGone         the upload session is no longer known: start a new one
+│   └── BadReply            what came is not what the API promises (short, long, not JSON, wrong checksum)
+├── StoreError              the cache folder
+│   ├── CacheInUse          another mount has it
+│   ├── CacheDamaged        a file or a row of it is missing or unreadable
+│   └── CacheFull           no room on the local disk
+└── Superseded              the content under an upload was taken back for newer content
 """
 
 from __future__ import annotations

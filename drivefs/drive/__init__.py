@@ -1,0 +1,1 @@
+"""Drive, as the rest of the house sees it."""

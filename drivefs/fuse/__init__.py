@@ -1,0 +1,1 @@
+"""Adapters between the kernel and the filesystem; no policy."""

@@ -1,0 +1,1 @@
+"""The local half: tree, content and journal."""

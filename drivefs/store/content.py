@@ -1,0 +1,506 @@
+"""The local content files: one file a generation, written by the mount, read by the uploader.
+
+A generation is OPEN while it may change, SEALED while Drive does not have it and it no longer changes, and CLEAN
+when it is a copy of a revision on Drive. Only CLEAN ones may be evicted. Size and modification time of an open
+generation are those of its file, so they are right after a crash too, and where the kernel writes past us.
+
+Any thread may enter. Locks are taken in one order: a file's lock, the database's, the store's. Durable
+when: the record (a row of `generations`) is committed before the first byte; the
+bytes outlive the process as soon as write(2) returns, and a power cut after `ContentFile.sync`.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+import time
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from drivefs.errors import CacheDamaged, CacheFull, Superseded
+from drivefs.model import DriveId, Generation, Inode, RevisionId
+from drivefs.store.db import Database
+from drivefs.store.ranges import Ranges
+
+COPY_LIMIT_BYTES = 64 << 20
+"""Up to this size a generation that is on its way to Drive is copied when it is changed in place; above it the
+upload is given up for the newer content. The copy costs a system call some 50 ms at this size."""
+
+_FICLONE = 0x40049409  # ioctl_ficlone(2)
+
+
+class State(Enum):
+    """Of a generation. The values are stored."""
+
+    OPEN = "open"
+    SEALED = "sealed"
+    CLEAN = "clean"
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The revision on Drive that a generation's missing bytes come from."""
+
+    drive_id: DriveId
+    revision: RevisionId
+
+
+class ContentFile:
+    """One generation, opened once for all who use it.
+
+    `lock` guards `base` and `ranges` and orders writes against fills; it is held for one disk access at most.
+    """
+
+    def __init__(
+        self, store: ContentStore, generation: Generation, inode: Inode, state: State, base: Base | None
+    ) -> None:
+        self.generation = generation
+        self.inode = inode
+        self.lock = threading.RLock()
+        self._store = store
+        self._fd = -1
+        self._users = 0  # guarded by the store's lock
+        # Guarded by lock:
+        self.base = base  # None: every byte that the file has is right
+        self.ranges = Ranges()  # meaningful while base is set
+        self.unsynced = False
+        # Guarded by the database's lock:
+        self.state = state
+        self.claims = 0
+        self.claim_epoch = 0  # grows when the content is taken back from uploads
+
+    @property
+    def fd(self) -> int:
+        """The open file, for those who hand it to the kernel."""
+        return self._fd
+
+    @property
+    def size_bytes(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    @property
+    def mtime_ns(self) -> int:
+        return os.fstat(self._fd).st_mtime_ns
+
+    def set_mtime(self, mtime_ns: int) -> None:
+        os.utime(self._fd, ns=(mtime_ns, mtime_ns))
+
+    def gaps(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """What of [start, stop) must be fetched before it can be read."""
+        with self.lock:
+            if self.base is None:
+                return []
+            return self.ranges.gaps(start, min(stop, self.size_bytes))
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes; the caller has filled the gaps. Raises CacheDamaged."""
+        try:
+            return os.pread(self._fd, length, offset)
+        except OSError as error:
+            raise CacheDamaged(f"Content file {self.generation} cannot be read: {error.strerror}.") from error
+
+    def write(self, offset: int, data: bytes | memoryview) -> int:
+        """Write all of `data` into an OPEN generation. Raises CacheFull; what fitted then stays."""
+        with self.lock:
+            size = self.size_bytes
+            done = 0
+            view = memoryview(data)
+            try:
+                while done < len(view):
+                    done += os.pwrite(self._fd, view[done:], offset + done)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise CacheFull("The disk of the cache is full.") from error
+                raise CacheDamaged(f"Content file {self.generation} cannot be written: {error}.") from error
+            finally:
+                self.unsynced = True
+                if self.base is not None and done:
+                    # The bytes come before their record: a crash between leaves the old content, not a hole.
+                    self._record(min(offset, size), offset + done)
+            return done
+
+    def append(self, data: bytes | memoryview) -> int:
+        """Write at the end, wherever that is by now."""
+        with self.lock:
+            return self.write(self.size_bytes, data)
+
+    def truncate(self, size: int) -> None:
+        """Cut an OPEN generation, or grow it by zeros. Raises CacheFull."""
+        with self.lock:
+            old = self.size_bytes
+            if size == old:
+                return
+            if self.base is not None and size < old:
+                self.ranges.cut(size)
+                self._store.save_ranges(self)
+            try:
+                os.ftruncate(self._fd, size)
+            except OSError as error:
+                raise CacheFull(f"The cache cannot hold a file of {size} bytes: {error.strerror}.") from error
+            self.unsynced = True
+            if self.base is not None and size > old:
+                self._record(old, size)
+
+    def _record(self, start: int, stop: int) -> None:
+        self.ranges.add(start, stop)
+        self._store.save_ranges(self)
+
+    def fill(self, offset: int, data: bytes) -> None:
+        """Put bytes fetched from the base where none are yet; local writes are never overwritten."""
+        with self.lock:
+            if self.base is None:
+                return
+            mtime_ns = self.mtime_ns
+            for start, stop in self.gaps(offset, offset + len(data)):
+                try:
+                    os.pwrite(self._fd, data[start - offset : stop - offset], start)
+                except OSError as error:
+                    raise CacheFull(f"The cache has no room for what is read: {error.strerror}.") from error
+                self.ranges.add(start, stop)
+            if self.state is State.OPEN:
+                self.set_mtime(mtime_ns)
+            if self.ranges.covers(0, self.size_bytes):
+                self._store.mark_whole(self)
+
+    def sync(self) -> None:
+        """Flush the bytes to the disk. Holds no lock meanwhile."""
+        with self.lock:
+            if not self.unsynced:
+                return
+            self.unsynced = False
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            with self.lock:
+                self.unsynced = True
+            raise CacheDamaged(f"Content file {self.generation} could not be flushed: {error}.") from error
+
+    def close(self) -> None:
+        """Give back one use of it."""
+        self._store.release(self)
+
+
+class Claim:
+    """A sealed generation in the hands of an upload (a `drive.api.Content`). Close it when done."""
+
+    def __init__(self, store: ContentStore, file: ContentFile) -> None:
+        self._store = store
+        self._file = file
+        self._epoch = file.claim_epoch
+        self.size_bytes = file.size_bytes
+
+    @property
+    def generation(self) -> Generation:
+        return self._file.generation
+
+    @property
+    def superseded(self) -> bool:
+        return self._epoch != self._file.claim_epoch
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Bytes of the content as it was claimed. Raises Superseded."""
+        data = self._file.read(offset, length)
+        # Looked at after the read: nobody writes before the claim was taken back, so these bytes are the old ones.
+        if self.superseded:
+            raise Superseded(f"Content file {self._file.generation} was taken back.")
+        return data
+
+    def sync(self) -> None:
+        self._file.sync()
+
+    def close(self) -> None:
+        self._store.release_claim(self._file)
+
+
+class ContentStore:
+    """The folder of content files."""
+
+    def __init__(self, db: Database, folder: Path) -> None:
+        self._db = db
+        self._folder = folder
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self._lock = threading.RLock()
+        self._open: dict[Generation, ContentFile] = {}  # guarded by _lock
+
+    def _path(self, generation: Generation) -> Path:
+        return self._folder / str(generation)
+
+    # --- opening ---
+
+    def create(self, inode: Inode) -> ContentFile:
+        """A new, empty, OPEN generation; the caller closes it."""
+        return self._add(inode, State.OPEN, 0, None)
+
+    def create_clean(self, inode: Inode, size_bytes: int, base: Base) -> ContentFile:
+        """A CLEAN generation of which nothing is here yet; the caller fills and closes it."""
+        file = self._add(inode, State.CLEAN, size_bytes, base)
+        if size_bytes == 0:
+            self.mark_whole(file)
+        return file
+
+    def _add(self, inode: Inode, state: State, size_bytes: int, base: Base | None) -> ContentFile:
+        cursor = self._db.run(
+            "INSERT INTO generations (inode, state, size_bytes, whole, base_id, base_revision, used_ns)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                inode,
+                state.value,
+                size_bytes,
+                base is None,
+                base and base.drive_id,
+                base and base.revision,
+                time.time_ns(),
+            ),
+        )
+        generation = Generation(cursor.lastrowid or 0)
+        file = ContentFile(self, generation, inode, state, base)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            file._fd = os.open(self._path(generation), flags, 0o600)
+            if size_bytes:
+                os.ftruncate(file._fd, size_bytes)
+        except OSError as error:
+            if file._fd >= 0:
+                os.close(file._fd)
+            raise CacheFull(f"The cache cannot hold a new file: {error.strerror}.") from error
+        file.unsynced = True
+        with self._lock:
+            file._users = 1
+            self._open[generation] = file
+        return file
+
+    def open(self, generation: Generation) -> ContentFile:
+        """A generation that exists; the caller closes it. Raises CacheDamaged."""
+        with self._lock:
+            file = self._open.get(generation)
+            if file is not None:
+                file._users += 1
+                return file
+        # Under the database's lock, so that nobody evicts it between its record and its file.
+        with self._db.transaction_lock():
+            return self._open_file(generation)
+
+    def _open_file(self, generation: Generation) -> ContentFile:
+        row = self._db.row("SELECT * FROM generations WHERE generation = ?", (generation,))
+        if row is None:
+            raise CacheDamaged(f"The cache has no record of content file {generation}.")
+        base = None if row["whole"] else Base(DriveId(row["base_id"]), RevisionId(row["base_revision"]))
+        file = ContentFile(self, generation, Inode(row["inode"]), State(row["state"]), base)
+        if base is not None:
+            for start, stop in self._db.rows("SELECT start, stop FROM ranges WHERE generation = ?", (generation,)):
+                file.ranges.add(start, stop)
+        try:
+            file._fd = os.open(self._path(generation), os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise CacheDamaged(f"Content file {generation} cannot be opened: {error.strerror}.") from error
+        with self._lock:
+            first = self._open.setdefault(generation, file)
+            first._users += 1
+        if first is not file:
+            os.close(file._fd)
+        return first
+
+    def release(self, file: ContentFile) -> None:
+        """What ContentFile.close does."""
+        with self._lock:
+            file._users -= 1
+            if file._users:
+                return
+            self._open.pop(file.generation, None)
+        if file.state is State.CLEAN:
+            if file.base is not None:
+                self.save_ranges(file)
+            self._db.run("UPDATE generations SET used_ns = ? WHERE generation = ?", (time.time_ns(), file.generation))
+        os.close(file._fd)
+
+    def claim(self, generation: Generation) -> Claim:
+        """A SEALED generation for an upload. Raises CacheDamaged, or Superseded when it is no longer sealed."""
+        file = self.open(generation)
+        with self._db.transaction_lock():
+            if file.state is State.SEALED:
+                file.claims += 1
+                return Claim(self, file)
+        file.close()
+        raise Superseded(f"Content file {generation} is being written again.")
+
+    def is_claimed(self, generation: Generation) -> bool:
+        """Whether an upload of it has begun. True only within the caller's transaction."""
+        file = self._find_open(generation)
+        return file is not None and file.claims > 0
+
+    def release_claim(self, file: ContentFile) -> None:
+        """What Claim.close does."""
+        with self._db.transaction_lock():
+            file.claims -= 1
+        file.close()
+
+    # --- states ---
+
+    def reopen(self, file: ContentFile, mtime_ns: int) -> ContentFile:
+        """Make a generation writable: itself, or a copy where an upload still reads it. Returns the OPEN one.
+
+        The caller holds a use of `file`, which is given back when another is returned, and the only right to call
+        this for its inode. Commits before the first byte can change, so that a crash finds it dirty.
+        """
+        with self._db.transaction():
+            if file.state is State.OPEN:
+                return file
+            claimed = file.claims > 0
+            if not claimed:
+                self._set_state(file, State.OPEN)
+        if claimed:
+            # A sealed file does not change, so the copy needs no lock.
+            copy = self._copy(file)
+            if copy is not None:
+                copy.set_mtime(mtime_ns)
+                file.close()
+                return copy
+            with self._db.transaction():
+                file.claim_epoch += 1
+                self._set_state(file, State.OPEN)
+        file.set_mtime(mtime_ns)
+        return file
+
+    def snapshot(self, file: ContentFile) -> ContentFile:
+        """A SEALED copy of an OPEN generation, as it is at this instant; writers wait meanwhile."""
+        with file.lock:
+            copy = self._copy(file, limit_bytes=None)
+            assert copy is not None
+            copy.set_mtime(file.mtime_ns)
+            self._set_state(copy, State.SEALED)
+            return copy
+
+    def _copy(self, file: ContentFile, limit_bytes: int | None = COPY_LIMIT_BYTES) -> ContentFile | None:
+        size = file.size_bytes
+        copy = self._add(file.inode, State.OPEN, 0, file.base)
+        copy.ranges = Ranges(file.ranges)
+        try:
+            fcntl.ioctl(copy.fd, _FICLONE, file.fd)
+        except OSError:
+            # This filesystem does not share blocks between files.
+            if limit_bytes is not None and size > limit_bytes:
+                self.discard(copy.generation)
+                copy.close()
+                return None
+            try:
+                _copy_bytes(file.fd, copy.fd, size)
+            except OSError as error:
+                self.discard(copy.generation)
+                copy.close()
+                raise CacheFull(f"The cache has no room for a copy: {error.strerror}.") from error
+        if copy.base is not None:
+            self.save_ranges(copy)
+        return copy
+
+    def seal(self, file: ContentFile) -> None:
+        """OPEN → SEALED: it no longer changes."""
+        self._set_state(file, State.SEALED)
+
+    def mark(self, generation: Generation, state: State) -> None:
+        """SEALED → CLEAN when Drive has it; CLEAN → SEALED when it must be sent once more, to another file."""
+        with self._db.transaction():
+            file = self._find_open(generation)
+            if file is not None:
+                file.state = state
+            self._db.run(
+                "UPDATE generations SET state = ?, used_ns = ? WHERE generation = ?",
+                (state.value, time.time_ns(), generation),
+            )
+
+    def supersede(self, generation: Generation) -> None:
+        """Take a generation back from its upload, if there is one under way."""
+        with self._db.transaction_lock():
+            file = self._find_open(generation)
+            if file is not None:
+                file.claim_epoch += 1
+
+    def _find_open(self, generation: Generation) -> ContentFile | None:
+        with self._lock:
+            return self._open.get(generation)
+
+    def state(self, generation: Generation) -> State:
+        """Raises CacheDamaged when there is no such generation."""
+        row = self._db.row("SELECT state FROM generations WHERE generation = ?", (generation,))
+        if row is None:
+            raise CacheDamaged(f"The cache has no record of content file {generation}.")
+        return State(row[0])
+
+    def is_whole(self, generation: Generation) -> bool:
+        """Whether every byte of it is here."""
+        row = self._db.row("SELECT whole FROM generations WHERE generation = ?", (generation,))
+        return row is not None and bool(row[0])
+
+    def _set_state(self, file: ContentFile, state: State) -> None:
+        with self._db.transaction():
+            self._db.run(
+                "UPDATE generations SET state = ?, size_bytes = ? WHERE generation = ?",
+                (state.value, file.size_bytes, file.generation),
+            )
+            file.state = state
+
+    def mark_whole(self, file: ContentFile) -> None:
+        """Every byte is here: nothing of it needs the base any more."""
+        with file.lock, self._db.transaction():
+            file.base = None
+            self._db.run("UPDATE generations SET whole = 1 WHERE generation = ?", (file.generation,))
+            self._db.run("DELETE FROM ranges WHERE generation = ?", (file.generation,))
+
+    def save_ranges(self, file: ContentFile) -> None:
+        with self._db.transaction():
+            self._db.run("DELETE FROM ranges WHERE generation = ?", (file.generation,))
+            for start, stop in file.ranges:
+                self._db.run("INSERT INTO ranges VALUES (?, ?, ?)", (file.generation, start, stop))
+
+    # --- room ---
+
+    def discard(self, generation: Generation) -> None:
+        """Forget a generation and its bytes; whoever has it open may still read it."""
+        with self._db.transaction():
+            self._db.run("DELETE FROM generations WHERE generation = ?", (generation,))
+            self._db.run("DELETE FROM ranges WHERE generation = ?", (generation,))
+            self.supersede(generation)
+            self._db.after_commit(lambda: self._unlink(generation))
+
+    def clean_bytes(self) -> int:
+        """How much of the disk the clean generations take at most (holes are not counted out)."""
+        row = self._db.row("SELECT TOTAL(size_bytes) FROM generations WHERE state = ?", (State.CLEAN.value,))
+        assert row is not None
+        return int(row[0])
+
+    def drop_unused(self, generation: Generation) -> bool:
+        """Forget a CLEAN generation and its bytes unless somebody has it open; whether it is gone."""
+        with self._db.transaction(), self._lock:
+            if generation in self._open:
+                return False
+            self.discard(generation)
+            return True
+
+    def _unlink(self, generation: Generation) -> None:
+        self._path(generation).unlink(missing_ok=True)
+
+    def least_recently_used(self) -> list[tuple[Generation, Inode, int]]:
+        """Clean generations as (generation, inode, size in bytes), the one not used for longest first."""
+        return [
+            (Generation(row[0]), Inode(row[1]), int(row[2]))
+            for row in self._db.rows(
+                "SELECT generation, inode, size_bytes FROM generations WHERE state = ? ORDER BY used_ns",
+                (State.CLEAN.value,),
+            )
+        ]
+
+    def open_generations(self) -> list[ContentFile]:
+        """What is in use now; for the 5 s sync."""
+        with self._lock:
+            return list(self._open.values())
+
+
+def _copy_bytes(source_fd: int, target_fd: int, size: int) -> None:
+    done = 0
+    while done < size:
+        copied = os.copy_file_range(source_fd, target_fd, size - done, done, done)
+        if copied == 0:
+            raise OSError(errno.EIO, "The content file is shorter than it was")
+        done += copied

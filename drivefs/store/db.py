@@ -1,0 +1,168 @@
+"""The cache's database: one SQLite file with the tree, the content files' records and the journal.
+
+Any thread may enter. One connection serves them all under one lock, held for the few microseconds that a
+transaction takes: no network and no disk flush happens under it.
+
+What is durable when: a committed transaction outlives the process (write-ahead log, `synchronous=NORMAL`). It
+outlives a power cut after `sync()`, which flushes the log without the lock. Checkpoints run in `checkpoint()`,
+called by the housekeeping thread and never by a system call, for they flush too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from drivefs.errors import CacheDamaged, CacheFull, CacheInUse, StoreError
+from drivefs.store.schema import SCHEMA, SCHEMA_VERSION
+
+
+class Database:
+    """One cache folder's database, and the lock that keeps other processes out of the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open or create it. Raises CacheInUse, CacheDamaged, or StoreError when the folder cannot be used."""
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock_fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreError(f"The cache folder {folder} cannot be used: {error.strerror}.") from error
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock_fd)
+            raise CacheInUse(f"The cache folder {folder} is in use by another mount.") from error
+        self._lock = threading.RLock()
+        self._depth = 0  # guarded by _lock
+        self._after_rollback: list[Callable[[], None]] = []
+        self._after_commit: list[Callable[[], None]] = []  # guarded by _lock
+        path = folder / "drivefs.db"
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._connection = self._connect(path)
+            self._prepare()
+        except OSError as error:
+            os.close(self._lock_fd)
+            raise StoreError(f"The cache folder {folder} cannot be used: {error.strerror}.") from error
+        except sqlite3.DatabaseError as error:
+            os.close(self._lock_fd)
+            raise CacheDamaged(
+                f"The cache's database {path} cannot be read ({error}). Nothing was changed; "
+                f"move {folder} aside to start with an empty cache."
+            ) from error
+        self._path = path
+        self._wal_fd = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+
+    @staticmethod
+    def _connect(path: Path) -> sqlite3.Connection:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("PRAGMA cache_size = -8192")
+        return connection
+
+    def _prepare(self) -> None:
+        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            self._connection.executescript(f"BEGIN; {SCHEMA}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        elif version != SCHEMA_VERSION:
+            raise sqlite3.DatabaseError(f"it has format {version}, this drivefs knows {SCHEMA_VERSION}")
+        # The log must exist before anyone flushes it.
+        with self.transaction():
+            self._connection.execute("INSERT OR REPLACE INTO settings VALUES ('opened', datetime('now'))")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, for the calls made in it by this thread; may be nested. Other threads wait.
+
+        Raises CacheFull when the disk has no room for it; then nothing of it has happened.
+        """
+        with self._lock:
+            if self._depth:
+                yield
+                return
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._depth = 1
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException as error:
+                # On a full disk SQLite may have rolled back by itself.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                self._after_commit.clear()
+                for forget in self._after_rollback:
+                    forget()
+                if isinstance(error, sqlite3.OperationalError):
+                    raise CacheFull(f"The cache's database could not be written: {error}.") from error
+                raise
+            finally:
+                self._depth = 0
+            actions, self._after_commit = self._after_commit, []
+        for action in actions:
+            action()
+
+    def transaction_lock(self) -> threading.RLock:
+        """The lock that transactions hold: for what must be consistent with the rows."""
+        return self._lock
+
+    def after_rollback(self, forget: Callable[[], None]) -> None:
+        """Call `forget` whenever a transaction was undone: what was kept in memory of it is wrong."""
+        self._after_rollback.append(forget)
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Do `action` once the transaction under way is committed, outside of the lock; never if it is undone."""
+        with self.transaction():
+            self._after_commit.append(action)
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """One statement that changes something. Outside of a transaction it is one of its own."""
+        with self.transaction():
+            return self._connection.execute(sql, values)
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """All rows of a query."""
+        with self._lock:
+            return self._connection.execute(sql, values).fetchall()
+
+    def row(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Row | None:
+        """The first row of a query, or None."""
+        with self._lock:
+            found: sqlite3.Row | None = self._connection.execute(sql, values).fetchone()
+            return found
+
+    def setting(self, key: str) -> str | None:
+        """A value kept under `key`, or None."""
+        row = self.row("SELECT value FROM settings WHERE key = ?", (key,))
+        return None if row is None else row[0]
+
+    def set_setting(self, key: str, value: str) -> None:
+        self.run("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, value))
+
+    def sync(self) -> None:
+        """Make every transaction committed before the call outlive a power cut. Takes no lock."""
+        os.fdatasync(self._wal_fd)
+
+    def checkpoint(self) -> None:
+        """Move the log into the database. On a connection of its own, so that writers need not wait for it."""
+        connection = sqlite3.connect(self._path, isolation_level=None)
+        try:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        """Close it; a database that was closed needs no recovery."""
+        with self._lock:
+            os.close(self._wal_fd)
+            self._connection.close()
+            os.close(self._lock_fd)

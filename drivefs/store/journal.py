@@ -1,0 +1,455 @@
+"""What Drive does not have yet: one job a node, in publish order.
+
+A job says that a node differs from Drive, not how: the uploader compares the row's own columns with its remote_…
+columns when it takes the job, so a hundred changes before that cost one request. Any thread may enter. Each
+function is one transaction, or part of the caller's; a committed job outlives the process.
+
+The order (design, promise 4) is by `seq`, which is taken at the last close, rename over, or removal of a node.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from drivefs.model import DriveId, Generation, Inode, Kind, RemoteFile, SessionUri
+from drivefs.store.content import Claim, ContentFile, ContentStore, State
+from drivefs.store.db import Database
+from drivefs.store.nodes import Node, Nodes
+
+QUIET_NS = 200_000_000
+"""A change is published after this much quiet, so that a rename or a rewrite that follows at once costs nothing."""
+
+QUIET_LIMIT_NS = 3_000_000_000
+"""But no later than this after the first change, so that a file rewritten all the time gets to Drive too."""
+
+FRESH_NS = 600_000_000_000
+"""A file that this mount made and published less than 10 minutes ago counts as a temporary file when it is renamed
+over another: it takes the other's place on Drive. An older one has a life of its own there (design, promise 5)."""
+
+
+class Barrier(Enum):
+    """What must be on Drive before a job. The values are stored."""
+
+    NONE = "none"
+    FOLDER = "folder"  # all that was closed before it in its folder and below
+    MOUNT = "mount"  # all that was closed before it anywhere
+
+
+class JobState(Enum):
+    """Of a job. The values are stored."""
+
+    WAITING = "waiting"
+    PARKED = "parked"  # will not work until something else changes; it blocks nobody
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A row of `jobs`; the columns' meaning stands in schema.SCHEMA."""
+
+    inode: Inode
+    seq: int
+    barrier: Barrier
+    generation: Generation | None
+    state: JobState
+    since_ns: int
+    ready_ns: int
+    attempts: int
+    reason: str
+    session: SessionUri | None
+
+
+def _job(row: sqlite3.Row) -> Job:
+    generation = row["generation"]
+    session = row["session"] if generation and row["session_generation"] == generation else None
+    return Job(
+        inode=Inode(row["inode"]),
+        seq=row["seq"],
+        barrier=Barrier(row["barrier"]),
+        generation=generation,
+        state=JobState(row["state"]),
+        since_ns=row["since_ns"],
+        ready_ns=row["ready_ns"],
+        attempts=row["attempts"],
+        reason=row["reason"],
+        session=session,
+    )
+
+
+class Journal:
+    """The rows of `jobs`, and the changes of nodes and content that belong to them."""
+
+    def __init__(self, db: Database, nodes: Nodes, content: ContentStore) -> None:
+        self._db = db
+        self._nodes = nodes
+        self._content = content
+        self._next_seq = 1 + (db.rows("SELECT COALESCE(MAX(seq), 0) FROM jobs")[0][0])  # guarded by the database
+        self.changed = threading.Event()
+        """Set when there may be something new to publish; the uploader clears it."""
+        self.progress = threading.Condition()
+        """Notified when a job was published, postponed or parked."""
+
+    # --- what system calls do ---
+
+    def start_writing(self, file: ContentFile) -> ContentFile:
+        """Mark a node dirty before its content changes; returns the generation to write (ContentStore.reopen)."""
+        node = self._nodes.get(file.inode)
+        was_open = file.state is State.OPEN
+        reopened = self._content.reopen(file, node.mtime_ns)
+        if not was_open:
+            self._live(node, reopened.generation)
+        return reopened
+
+    def start_anew(self, node: Node) -> ContentFile:
+        """A new, empty, open generation for a node that is truncated to nothing; the caller closes it.
+
+        The old content stays with an upload that has begun, and is dropped otherwise.
+        """
+        with self._db.transaction():
+            file = self._content.create(node.inode)
+            self._live(node, file.generation)
+            return file
+
+    def _live(self, node: Node, generation: Generation) -> None:
+        """`generation` is now the node's open content. Older content whose upload has begun goes on to Drive;
+        what still waits is not sent any more."""
+        with self._db.transaction():
+            self._nodes.update(node.inode, generation=generation, change=node.change + 1)
+            job = self.find(node.inode)
+            waiting = job.generation if job is not None else None
+            if waiting is not None and not self._content.is_claimed(waiting):
+                self._db.run("UPDATE jobs SET generation = NULL WHERE inode = ?", (node.inode,))
+            for old in (node.generation, waiting):
+                if old is not None and old != generation and not self._content.is_claimed(old):
+                    self._content.discard(old)
+
+    def seal(self, file: ContentFile) -> None:
+        """The last writer closed: the content no longer changes, and waits for Drive."""
+        with self._db.transaction():
+            self._content.seal(file)
+            node = self._nodes.update(
+                file.inode, size_bytes=file.size_bytes, mtime_ns=file.mtime_ns, ctime_ns=time.time_ns()
+            )
+            self._send(node, file.generation)
+
+    def seal_snapshot(self, file: ContentFile) -> None:
+        """Send a copy of an open file's content as it is now, while its writers go on."""
+        node = self._nodes.get(file.inode)
+        copy = self._content.snapshot(file)
+        try:
+            with self._db.transaction():
+                job = self.find(node.inode)
+                waiting = job.generation if job is not None else None
+                if waiting is not None and not self._content.is_claimed(waiting):
+                    self._content.discard(waiting)
+                self._send(node, copy.generation)
+        finally:
+            copy.close()
+
+    def _send(self, node: Node, generation: Generation) -> None:
+        barrier = Barrier.NONE if node.drive_id is None else Barrier.FOLDER
+        self._enqueue(node, barrier, generation=generation, renew=True)
+
+    def changed_metadata(self, node: Node) -> None:
+        """Name, folder, mode, time or attributes of a node changed, or it is a new folder or symlink."""
+        self._enqueue(node, Barrier.NONE, renew=False)
+
+    def replaced(self, source: Node, target: Node) -> None:
+        """`source` was renamed over `target`, which has lost its name. Both are given as they are now."""
+        with self._db.transaction():
+            if target.drive_id is None:
+                self.removed(target)
+                self._enqueue(source, Barrier.NONE, renew=source.drive_id is None)
+            elif self._is_temporary(source):
+                self._take_over(source, target)
+            else:
+                self._enqueue(source, Barrier.FOLDER, renew=True)
+                self.removed(target)
+
+    def _is_temporary(self, source: Node) -> bool:
+        """Whether `source` may give up its own identity on Drive for that of the file it replaces."""
+        if source.kind is Kind.FOLDER:
+            return False
+        if source.drive_id is None:
+            return True
+        if not source.ours:
+            return False
+        if source.confirmed_ns is not None and time.time_ns() - source.confirmed_ns > FRESH_NS:
+            return False
+        return source.kind is Kind.SYMLINK or (
+            source.generation is not None and self._content.is_whole(source.generation)
+        )
+
+    def _take_over(self, source: Node, target: Node) -> None:
+        """The Drive file of `target` becomes that of `source`; what `source` had of its own goes for good."""
+        old_job = self.find(target.inode)
+        self._nodes.update(target.inode, drive_id=None, confirmed_ns=None)
+        self.removed(self._nodes.get(target.inode))
+        if source.drive_id is not None:
+            self._abandon(source)
+        node = self._nodes.update(
+            source.inode,
+            drive_id=target.drive_id,
+            confirmed_ns=target.confirmed_ns,
+            revision=target.revision,
+            md5=target.md5,
+            ours=target.ours,
+            remote_name=target.remote_name,
+            remote_parent=target.remote_parent,
+            remote_meta=target.remote_meta,
+        )
+        job = self.find(source.inode)
+        generation = job.generation if job is not None else None
+        if generation is None and node.generation is not None:
+            state = self._content.state(node.generation)
+            if state is State.CLEAN:
+                self._content.mark(node.generation, State.SEALED)
+            if state is not State.OPEN:
+                generation = node.generation
+        # A target that was never sent replaces nothing on Drive.
+        never_sent = target.confirmed_ns is None and old_job is not None and old_job.barrier is Barrier.NONE
+        barrier = Barrier.NONE if never_sent else Barrier.FOLDER
+        self._enqueue(node, barrier, generation=generation, renew=True)
+
+    def _abandon(self, source: Node) -> None:
+        """Leave a nameless node behind whose job deletes the file that `source` had on Drive, or may have."""
+        drive_id = source.drive_id
+        job = self.find(source.inode)
+        if source.generation is not None:
+            self._content.supersede(source.generation)
+        if job is not None and job.generation is not None:
+            self._content.supersede(job.generation)
+        self._db.run("UPDATE jobs SET session = NULL, session_generation = NULL WHERE inode = ?", (source.inode,))
+        self._nodes.update(source.inode, drive_id=None)
+        left = self._nodes.add(
+            parent=None,
+            name=None,
+            kind=source.kind,
+            mode=0,
+            size_bytes=0,
+            mtime_ns=0,
+            ctime_ns=0,
+            ours=True,
+            drive_id=drive_id,
+            confirmed_ns=None,
+        )
+        self._enqueue(left, Barrier.MOUNT, renew=True)
+
+    def removed(self, node: Node) -> None:
+        """A node lost its name: nothing more of it is sent, and what Drive has of it goes."""
+        with self._db.transaction():
+            job = self.find(node.inode)
+            if job is not None and job.generation is not None:
+                if job.generation == node.generation:
+                    self._content.supersede(job.generation)
+                else:
+                    self._content.discard(job.generation)
+                self._db.run("UPDATE jobs SET generation = NULL WHERE inode = ?", (node.inode,))
+            if node.drive_id is None:
+                self._drop(node.inode)
+            else:
+                self._enqueue(node, Barrier.MOUNT, renew=True)
+
+    def forget_unnamed(self, inode: Inode) -> None:
+        """The last handle of a nameless node is closed: its content goes, and its row unless Drive must hear."""
+        with self._db.transaction():
+            node = self._nodes.find(inode)
+            if node is None or not node.unnamed:
+                return
+            if node.generation is not None:
+                self._content.discard(node.generation)
+            if self.find(inode) is None:
+                self._nodes.remove(inode)
+            else:
+                self._nodes.update(inode, generation=None)
+
+    def _enqueue(self, node: Node, barrier: Barrier, *, generation: Generation | None = None, renew: bool) -> None:
+        """Make or widen the node's job. `renew` gives it a new place at the end of the publish order."""
+        now_ns = time.time_ns()
+        with self._db.transaction():
+            self._nodes.update(node.inode, change=self._nodes.get(node.inode).change + 1)
+            old = self.find(node.inode)
+            if old is None:
+                self._db.run(
+                    "INSERT INTO jobs (inode, seq, barrier, generation, state, since_ns, ready_ns, attempts, reason)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, 0, '')",
+                    (
+                        node.inode,
+                        self._take_seq(),
+                        barrier.value,
+                        generation,
+                        JobState.WAITING.value,
+                        now_ns,
+                        now_ns + QUIET_NS,
+                    ),
+                )
+            else:
+                widest = max(barrier, old.barrier, key=list(Barrier).index)
+                ready_ns = max(old.since_ns, min(now_ns + QUIET_NS, old.since_ns + QUIET_LIMIT_NS))
+                self._db.run(
+                    "UPDATE jobs SET seq = ?, barrier = ?, generation = ?, state = ?, ready_ns = ?, attempts = 0"
+                    " WHERE inode = ?",
+                    (
+                        self._take_seq() if renew else old.seq,
+                        widest.value,
+                        generation if generation is not None else old.generation,
+                        JobState.WAITING.value,
+                        ready_ns,
+                        node.inode,
+                    ),
+                )
+            self.changed.set()
+
+    def _take_seq(self) -> int:
+        seq: int = self._next_seq
+        self._next_seq += 1
+        return seq
+
+    def _drop(self, inode: Inode) -> None:
+        self._db.run("DELETE FROM jobs WHERE inode = ?", (inode,))
+        self._db.after_commit(self._notify)
+
+    def _notify(self) -> None:
+        with self.progress:
+            self.progress.notify_all()
+
+    # --- what the uploader does ---
+
+    def find(self, inode: Inode) -> Job | None:
+        row = self._db.row("SELECT * FROM jobs WHERE inode = ?", (inode,))
+        return None if row is None else _job(row)
+
+    def in_order(self, limit: int) -> list[Job]:
+        """The first `limit` jobs of the publish order."""
+        return [_job(row) for row in self._db.rows("SELECT * FROM jobs ORDER BY seq LIMIT ?", (limit,))]
+
+    def reserve_id(self, inode: Inode, drive_id: DriveId) -> Node:
+        """Note the ID under which a node is about to be created, before the request goes out."""
+        with self._db.transaction():
+            self._db.run("DELETE FROM spare_ids WHERE drive_id = ?", (drive_id,))
+            return self._nodes.update(inode, drive_id=drive_id)
+
+    def spare_ids(self, count: int) -> list[DriveId]:
+        """Up to `count` generated IDs that nothing uses."""
+        return [DriveId(row[0]) for row in self._db.rows("SELECT drive_id FROM spare_ids LIMIT ?", (count,))]
+
+    def add_spare_ids(self, ids: list[DriveId]) -> None:
+        with self._db.transaction():
+            for drive_id in ids:
+                self._db.run("INSERT OR IGNORE INTO spare_ids VALUES (?)", (drive_id,))
+
+    def set_session(self, job: Job, session: SessionUri | None) -> None:
+        """Keep the resumable session of a job's content, or forget it."""
+        self._db.run(
+            "UPDATE jobs SET session = ?, session_generation = ? WHERE inode = ? AND generation IS ?",
+            (session, job.generation if session else None, job.inode, job.generation),
+        )
+
+    def published(self, node: Node, job: Job, remote: RemoteFile, remote_meta: str, claim: Claim | None) -> None:
+        """Drive has the node as it was when it was taken (`node`, `job`, and the content in `claim`).
+
+        What changed since then stays in the journal.
+        """
+        with self._db.transaction():
+            owner = self._nodes.find_by_drive_id(remote.id)
+            if owner is None:
+                # Removed, and Drive has been told already.
+                return
+            values: dict[str, object] = {
+                "remote_name": remote.name,
+                "remote_parent": remote.parent,
+                "remote_meta": remote_meta,
+                "confirmed_ns": owner.confirmed_ns or time.time_ns(),
+            }
+            if claim is not None:
+                values |= {"revision": remote.revision, "md5": remote.md5}
+            now = self._nodes.update(owner.inode, **values)
+            if owner.inode != node.inode:
+                # A newer file has taken over this one's place on Drive while it was on its way.
+                self.changed.set()
+                return
+            if claim is not None:
+                self._content_published(now, claim)
+            if self.find(node.inode) is None:
+                return
+            if now.change == node.change:
+                self._drop(node.inode)
+            else:
+                self._db.run("UPDATE jobs SET attempts = 0, reason = '' WHERE inode = ?", (node.inode,))
+                self.changed.set()
+
+    def _content_published(self, node: Node, claim: Claim) -> None:
+        generation = claim.generation
+        if node.generation != generation:
+            self._content.discard(generation)  # a snapshot, or the node's own content has gone on
+        elif not claim.superseded:
+            self._content.mark(generation, State.CLEAN)
+        self._db.run(
+            "UPDATE jobs SET generation = NULL, session = NULL, session_generation = NULL"
+            " WHERE inode = ? AND generation = ?",
+            (node.inode, generation),
+        )
+
+    def removal_published(self, inode: Inode) -> None:
+        """Drive no longer has what a nameless node stood for."""
+        with self._db.transaction():
+            node = self._nodes.find(inode)
+            self._drop(inode)
+            if node is not None and node.unnamed:
+                if node.generation is None:
+                    self._nodes.remove(inode)
+                else:
+                    self._nodes.update(inode, drive_id=None, confirmed_ns=None)
+
+    def postpone(self, inode: Inode, reason: str, ready_ns: int) -> None:
+        """A try failed; the next one is at `ready_ns`."""
+        self._db.run(
+            "UPDATE jobs SET attempts = attempts + 1, reason = ?, ready_ns = ? WHERE inode = ?",
+            (reason, ready_ns, inode),
+        )
+        self._notify()
+
+    def park(self, inode: Inode, reason: str) -> None:
+        """It will not work until something else changes. It is kept, shown, and blocks nobody."""
+        self._db.run(
+            "UPDATE jobs SET attempts = attempts + 1, reason = ?, state = ? WHERE inode = ?",
+            (reason, JobState.PARKED.value, inode),
+        )
+        self._notify()
+
+    def unpark_all(self) -> None:
+        """Try again what was parked (a new start, or the person asks)."""
+        self._db.run(
+            "UPDATE jobs SET state = ?, ready_ns = 0 WHERE state = ?",
+            (JobState.WAITING.value, JobState.PARKED.value),
+        )
+        self.changed.set()
+
+    # --- what status and flush ask ---
+
+    @property
+    def last_seq(self) -> int:
+        last: int = self._next_seq - 1
+        return last
+
+    def waiting_up_to(self, seq: int) -> Iterator[Job]:
+        """Jobs whose place in the order is not after `seq`."""
+        for row in self._db.rows("SELECT * FROM jobs WHERE seq <= ? ORDER BY seq", (seq,)):
+            yield _job(row)
+
+    def totals(self) -> tuple[int, int, int]:
+        """(jobs, bytes of sealed content that wait, oldest since_ns or 0)."""
+        row = self._db.rows(
+            "SELECT COUNT(*), COALESCE(SUM(g.size_bytes), 0), COALESCE(MIN(j.since_ns), 0)"
+            " FROM jobs j LEFT JOIN generations g ON g.generation = j.generation"
+        )[0]
+        return int(row[0]), int(row[1]), int(row[2])
+
+    def hasten(self) -> None:
+        """Do not wait for quiet: everything may be published now."""
+        self._db.run("UPDATE jobs SET ready_ns = 0 WHERE attempts = 0")
+        self.changed.set()

@@ -1,0 +1,214 @@
+"""The tree: one row a file, folder or symlink, with what the mount shows and what Drive last said of it.
+
+Any thread may enter. Rows read lately are kept in memory, bounded; this process is the only writer, so they are
+always right. A node without a parent (other than the root) has lost its name: it lives on while it is open, or
+until Drive has heard of the removal.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+from cachetools import LRUCache
+
+from drivefs.errors import NoEntry
+from drivefs.model import ROOT_INODE, DriveId, Generation, Inode, Kind, RevisionId
+from drivefs.store.db import Database
+
+KEPT_NODES = 20_000
+"""Nodes and names kept in memory: some 15 MB."""
+
+PAGE_ROWS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A row of `nodes`; the columns' meaning stands in schema.SCHEMA."""
+
+    inode: Inode
+    parent: Inode | None
+    name: str | None
+    kind: Kind
+    mode: int
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    target: str | None = None
+    generation: Generation | None = None
+    listed: bool = False
+    writable: bool = True
+    ours: bool = False
+    change: int = 0
+    drive_id: DriveId | None = None
+    confirmed_ns: int | None = None
+    revision: RevisionId | None = None
+    md5: str | None = None
+    remote_name: str | None = None
+    remote_parent: DriveId | None = None
+    remote_meta: str | None = None
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether the node was unlinked."""
+        return self.parent is None and self.inode != ROOT_INODE
+
+
+COLUMNS = tuple(field.name for field in fields(Node))
+_SELECT = f"SELECT {', '.join(COLUMNS)} FROM nodes"
+
+
+def _node(row: sqlite3.Row) -> Node:
+    values = list(row)
+    values[3] = Kind(values[3])
+    for at in (10, 11, 12):
+        values[at] = bool(values[at])
+    return Node(*values)
+
+
+def _stored(value: Any) -> Any:
+    return value.value if isinstance(value, Kind) else value
+
+
+class Nodes:
+    """The rows of `nodes` and `xattrs`."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        # Both guarded by the database's transaction lock.
+        self._by_inode: LRUCache[Inode, Node] = LRUCache(KEPT_NODES)
+        self._by_name: LRUCache[tuple[Inode, str], Inode] = LRUCache(KEPT_NODES)
+        db.after_rollback(self._forget_all)
+
+    def _forget_all(self) -> None:
+        self._by_inode.clear()
+        self._by_name.clear()
+
+    # --- reading ---
+
+    def find(self, inode: Inode) -> Node | None:
+        with self._db.transaction_lock():
+            node = self._by_inode.get(inode)
+            if node is None:
+                row = self._db.row(f"{_SELECT} WHERE inode = ?", (inode,))
+                if row is None:
+                    return None
+                node = self._by_inode[inode] = _node(row)
+            return node
+
+    def get(self, inode: Inode) -> Node:
+        """Raises NoEntry."""
+        node = self.find(inode)
+        if node is None:
+            raise NoEntry(f"There is no inode {inode}.")
+        return node
+
+    def find_child(self, parent: Inode, name: str) -> Node | None:
+        with self._db.transaction_lock():
+            inode = self._by_name.get((parent, name))
+            if inode is not None:
+                return self.find(inode)
+            row = self._db.row(f"{_SELECT} WHERE parent = ? AND name = ?", (parent, name))
+            if row is None:
+                return None
+            node = _node(row)
+            self._by_inode[node.inode] = node
+            self._by_name[parent, name] = node.inode
+            return node
+
+    def find_by_drive_id(self, drive_id: DriveId) -> Node | None:
+        row = self._db.row(f"{_SELECT} WHERE drive_id = ?", (drive_id,))
+        return None if row is None else _node(row)
+
+    def children(self, parent: Inode) -> Iterator[Node]:
+        """All children in the order of their names, read a page at a time; others may change them meanwhile."""
+        after = ""
+        while True:
+            rows = self._db.rows(
+                f"{_SELECT} WHERE parent = ? AND name > ? ORDER BY name LIMIT {PAGE_ROWS}", (parent, after)
+            )
+            for row in rows:
+                yield _node(row)
+            if len(rows) < PAGE_ROWS:
+                return
+            after = rows[-1]["name"]
+
+    def has_children(self, parent: Inode) -> bool:
+        return self._db.row("SELECT 1 FROM nodes WHERE parent = ? LIMIT 1", (parent,)) is not None
+
+    def count_folders(self, parent: Inode) -> int:
+        row = self._db.row("SELECT COUNT(*) FROM nodes WHERE parent = ? AND kind = ?", (parent, Kind.FOLDER.value))
+        assert row is not None
+        return int(row[0])
+
+    def ancestors(self, inode: Inode) -> Iterator[Inode]:
+        """The folders above a node, nearest first, up to the root; nothing for a node without a name."""
+        node = self.find(inode)
+        while node is not None and node.parent is not None:
+            yield node.parent
+            node = self.find(node.parent)
+
+    def path(self, inode: Inode) -> str:
+        """The path from the mount's root, without a leading slash; "" for the root and for unnamed nodes."""
+        parts: list[str] = []
+        node = self.find(inode)
+        while node is not None and node.parent is not None:
+            parts.append(node.name or "")
+            node = self.find(node.parent)
+        return "/".join(reversed(parts))
+
+    # --- changing: inside a transaction of the caller's, or each its own ---
+
+    def add(self, **values: Any) -> Node:
+        """A new node; `values` are columns of Node without `inode` (given only for the root)."""
+        names = ", ".join(values)
+        marks = ", ".join("?" * len(values))
+        defaults = {"listed": False, "writable": True, "ours": False, "change": 0}
+        for name, value in defaults.items():
+            if name not in values:
+                values[name] = value
+                names += f", {name}"
+                marks += ", ?"
+        cursor = self._db.run(
+            f"INSERT INTO nodes ({names}) VALUES ({marks})", [_stored(value) for value in values.values()]
+        )
+        return self.get(Inode(cursor.lastrowid or 0))
+
+    def update(self, inode: Inode, **values: Any) -> Node:
+        """Change columns of a node. Raises NoEntry."""
+        with self._db.transaction():
+            old = self.get(inode)
+            sets = ", ".join(f"{name} = ?" for name in values)
+            self._db.run(f"UPDATE nodes SET {sets} WHERE inode = ?", [*map(_stored, values.values()), inode])
+            self._forget(old)
+            return self.get(inode)
+
+    def remove(self, inode: Inode) -> None:
+        """Drop the row and its xattrs; no error when there is none."""
+        with self._db.transaction():
+            old = self.find(inode)
+            if old is not None:
+                self._forget(old)
+                self._db.run("DELETE FROM nodes WHERE inode = ?", (inode,))
+                self._db.run("DELETE FROM xattrs WHERE inode = ?", (inode,))
+
+    def _forget(self, node: Node) -> None:
+        self._by_inode.pop(node.inode, None)
+        if node.parent is not None and node.name is not None:
+            self._by_name.pop((node.parent, node.name), None)
+
+    # --- extended attributes ---
+
+    def xattrs(self, inode: Inode) -> dict[str, bytes]:
+        """All of a node's own extended attributes, by name."""
+        rows = self._db.rows("SELECT name, value FROM xattrs WHERE inode = ? ORDER BY name", (inode,))
+        return {row[0]: bytes(row[1]) for row in rows}
+
+    def set_xattr(self, inode: Inode, name: str, value: bytes) -> None:
+        self._db.run("INSERT OR REPLACE INTO xattrs VALUES (?, ?, ?)", (inode, name, value))
+
+    def remove_xattr(self, inode: Inode, name: str) -> bool:
+        """Whether there was one."""
+        return self._db.run("DELETE FROM xattrs WHERE inode = ? AND name = ?", (inode, name)).rowcount > 0

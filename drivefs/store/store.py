@@ -1,0 +1,111 @@
+"""The local half of drivefs: tree, content and journal in one cache folder, brought in order when it is opened."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from drivefs.errors import CacheDamaged
+from drivefs.model import ROOT_INODE, Generation, Inode, Kind
+from drivefs.store.content import ContentStore, State
+from drivefs.store.db import Database
+from drivefs.store.journal import Journal
+from drivefs.store.nodes import Nodes
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What opening the cache found of last time."""
+
+    interrupted: int  # files that were being written: sealed as they were
+    lost: int  # files whose content is missing
+    orphans: int  # content files without a record: moved to `quarantine`
+
+
+class Store:
+    """A cache folder in use by this process. Any thread may enter once it is opened."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open or create it. Raises CacheInUse, CacheDamaged, StoreError."""
+        self.folder = folder
+        self.db = Database(folder)
+        self.nodes = Nodes(self.db)
+        self.content = ContentStore(self.db, folder / "content")
+        self.journal = Journal(self.db, self.nodes, self.content)
+        if self.nodes.find(ROOT_INODE) is None:
+            now_ns = time.time_ns()
+            self.nodes.add(
+                inode=ROOT_INODE,
+                parent=None,
+                name=None,
+                kind=Kind.FOLDER,
+                mode=0o755,
+                size_bytes=0,
+                mtime_ns=now_ns,
+                ctime_ns=now_ns,
+            )
+
+    def recover(self) -> Recovered:
+        """Put right what an unclean end left; before the mount answers. May be repeated."""
+        with self.db.transaction():
+            for row in self.db.rows("SELECT inode FROM nodes WHERE parent IS NULL AND inode != ?", (ROOT_INODE,)):
+                self.journal.forget_unnamed(Inode(row[0]))
+            for row in self.db.rows(
+                "SELECT generation FROM generations g WHERE NOT EXISTS"
+                " (SELECT 1 FROM nodes n WHERE n.generation = g.generation) AND NOT EXISTS"
+                " (SELECT 1 FROM jobs j WHERE j.generation = g.generation)"
+            ):
+                self.content.discard(Generation(row[0]))
+        interrupted = lost = 0
+        for row in self.db.rows("SELECT generation, inode FROM generations WHERE state = ?", (State.OPEN.value,)):
+            try:
+                file = self.content.open(Generation(row["generation"]))
+            except CacheDamaged:
+                # The record is committed before its file is made: nothing was written to it yet.
+                with self.db.transaction():
+                    self.nodes.update(Inode(row["inode"]), generation=None)
+                    self.content.discard(Generation(row["generation"]))
+                lost += 1
+                continue
+            self.journal.seal(file)
+            file.close()
+            interrupted += 1
+        self.journal.unpark_all()
+        return Recovered(interrupted, lost, self._quarantine_orphans())
+
+    def _quarantine_orphans(self) -> int:
+        known = {str(row[0]) for row in self.db.rows("SELECT generation FROM generations")}
+        orphans = [entry for entry in os.scandir(self.folder / "content") if entry.name not in known]
+        if orphans:
+            quarantine = self.folder / "quarantine"
+            quarantine.mkdir(mode=0o700, exist_ok=True)
+            for entry in orphans:
+                os.replace(entry.path, quarantine / entry.name)
+        return len(orphans)
+
+    def evict(self, room_bytes: int) -> int:
+        """Drop clean content that nobody has open, least recently used first, until `room_bytes` are freed or
+        none is left. Returns the bytes freed. Never touches what Drive does not have."""
+        freed = 0
+        for generation, inode, size_bytes in self.content.least_recently_used():
+            if freed >= room_bytes:
+                break
+            with self.db.transaction():
+                if self.content.drop_unused(generation):
+                    node = self.nodes.find(inode)
+                    if node is not None and node.generation == generation:
+                        self.nodes.update(inode, generation=None)
+                    freed += size_bytes
+        return freed
+
+    def sync(self) -> None:
+        """Make everything that was written before the call outlive a power cut: content first, then the rows
+        that speak of it. Takes no lock for long."""
+        for file in self.content.open_generations():
+            file.sync()
+        self.db.sync()
+
+    def close(self) -> None:
+        self.db.close()
