@@ -1,0 +1,160 @@
+"""One call to Drive, carried through: its turn, its token, its repeats, its error.
+
+Entered by every thread that calls Drive. Shared by all views of one `GoogleDrive`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from urllib3.response import BaseHTTPResponse
+
+from drivefs.drive.auth import Authorizer
+from drivefs.drive.http import Body, Transport, read_all
+from drivefs.drive.pacing import Effort, Lane, Pacer, backoff_s
+from drivefs.drive.replies import Asked, error_of
+from drivefs.drive.service import Call
+from drivefs.errors import RateLimited, ServerFault, SignInNeeded, Transient, Unreachable
+from drivefs.model import Priority
+
+T = TypeVar("T")
+
+_USER_AGENT = "drivefs (gzip)"
+"""Google compresses its replies only for clients whose name says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a call goes: what it occupies, what it costs, how urgent it is, and whether it only reads.
+
+    A reading call may be repeated when nobody knows what became of it.
+    """
+
+    lane: Lane
+    effort: Effort
+    priority: Priority
+    reading: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Caller:
+    """Carries calls through. Safe for any number of threads."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        authorizer: Authorizer,
+        pacer: Pacer,
+        *,
+        random: Callable[[], float],
+        patience_s: float,
+    ) -> None:
+        self._transport = transport
+        self._authorizer = authorizer
+        self._pacer = pacer
+        self._random = random
+        self._patience_s = patience_s
+
+    def exchange(
+        self,
+        call: Call,
+        way: Way,
+        *,
+        body: Body | None = None,
+        expected: tuple[int, ...] = (200,),
+        asked: Asked = Asked.CALL,
+    ) -> Reply:
+        """The whole reply, if its status is one of `expected`; otherwise its error is raised.
+
+        `body` replaces the call's own.
+        """
+
+        def attempt(patience_s: float) -> Reply:
+            with self._turn(way, patience_s):
+                response = self._opened(call, body if body is not None else call.body)
+                reply = Reply(response.status, response.headers, read_all(response))
+                if reply.status not in expected:
+                    raise error_of(reply.status, reply.headers, reply.body, asked)
+                return reply
+
+        return self._repeated(attempt, way.reading)
+
+    @contextmanager
+    def streaming(self, call: Call, way: Way, expected: tuple[int, ...]) -> Iterator[BaseHTTPResponse]:
+        """The reply at its first byte, in its turn until the block ends; then its connection is dropped,
+        unless the block has let go of it."""
+
+        def attempt(patience_s: float) -> tuple[ExitStack, BaseHTTPResponse]:
+            with ExitStack() as stack:
+                stack.enter_context(self._turn(way, patience_s))
+                response = self._opened(call, call.body, enforce_length=False)
+                if response.status not in expected:
+                    raise error_of(response.status, response.headers, read_all(response))
+                stack.callback(response.close)
+                return stack.pop_all(), response
+            raise AssertionError("unreachable")
+
+        stack, response = self._repeated(attempt, way.reading)
+        with stack:
+            yield response
+
+    def _opened(self, call: Call, body: Body | None, *, enforce_length: bool = True) -> BaseHTTPResponse:
+        """The reply to the signed call; a token that Drive does not take is renewed once."""
+        headers = {**call.headers, "user-agent": _USER_AGENT}
+        token = self._authorizer.sign(headers)
+        response = self._transport.open(call.method, call.uri, headers, body, enforce_length=enforce_length)
+        if response.status != 401:
+            return response
+        read_all(response)
+        self._authorizer.renew(token)
+        self._authorizer.sign(headers)
+        response = self._transport.open(call.method, call.uri, headers, body, enforce_length=enforce_length)
+        if response.status == 401:
+            read_all(response)
+            raise SignInNeeded("Google Drive does not take the sign-in: run 'drivefs auth login'.")
+        return response
+
+    @contextmanager
+    def _turn(self, way: Way, patience_s: float) -> Iterator[None]:
+        with self._pacer.turn(way.lane, way.effort, way.priority, patience_s) as turn:
+            try:
+                yield
+            except RateLimited as e:
+                self._pacer.refused(turn, e.retry_after_s)
+                raise
+
+    def _repeated(self, attempt: Callable[[float], T], reading: bool) -> T:
+        """Repeat what may be repeated, until the patience is over; `attempt` is told what is left of it."""
+        end_s: float | None = None
+        failures = 0
+        while True:
+            left_s = self._patience_s if end_s is None else end_s - self._pacer.monotonic()
+            try:
+                return attempt(left_s)
+            except Transient as e:
+                limited = isinstance(e, RateLimited)
+                if not limited and not (reading and isinstance(e, (Unreachable, ServerFault))):
+                    raise
+                if end_s is None:
+                    # From the first failure on: what came before may have been a long wait in the queue.
+                    end_s = self._pacer.monotonic() + self._patience_s
+                asked_s = e.retry_after_s if isinstance(e, RateLimited) else None
+                delay_s = backoff_s(failures, self._random) if asked_s is None else asked_s
+                if self._pacer.monotonic() + delay_s > end_s:
+                    raise
+            self._pacer.pause(delay_s)
+            failures += 1
+
+    def close(self) -> None:
+        """Drop all connections; calls under way and waiting end with `Unreachable`."""
+        self._pacer.close()
+        self._transport.close()

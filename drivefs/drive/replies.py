@@ -1,0 +1,335 @@
+"""What Drive's replies mean: JSON into the model's records, and errors into the tree of `drivefs.errors`.
+
+Pure functions. Everything that comes in may be hostile: what is missing or odd is read as absent, and only
+what nothing can go on without (an ID, a token) makes a reply a `BadReply`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from enum import Enum
+from typing import Any
+
+from drivefs.errors import (
+    BadRange,
+    BadReply,
+    DriveError,
+    IdInUse,
+    QueueBlocked,
+    RateLimited,
+    Refused,
+    RemoteNotFound,
+    ServerFault,
+    SessionGone,
+)
+from drivefs.model import (
+    GOOGLE_MIME_PREFIX,
+    About,
+    Change,
+    ChangesPage,
+    DriveId,
+    ListPage,
+    RemoteFile,
+    RevisionId,
+)
+
+FILE_FIELDS = (
+    "id,name,mimeType,parents,trashed,version,modifiedTime,createdTime,size,md5Checksum,headRevisionId,"
+    "appProperties,shortcutDetails/targetId,webViewLink,capabilities/canEdit,ownedByMe"
+)
+
+ERROR_OF_REASON: Mapping[str, type[DriveError]] = {
+    # wait, and repeat
+    "rateLimitExceeded": RateLimited,
+    "userRateLimitExceeded": RateLimited,
+    "sharingRateLimitExceeded": RateLimited,
+    "backendError": ServerFault,
+    "internalError": ServerFault,
+    # nothing of the kind will work for a while
+    "dailyLimitExceeded": QueueBlocked,
+    "storageQuotaExceeded": QueueBlocked,
+    "quotaExceeded": QueueBlocked,
+    "downloadQuotaExceeded": QueueBlocked,
+    "activeItemCreationLimitExceeded": QueueBlocked,
+    "numChildrenInNonRootLimitExceeded": QueueBlocked,
+    "teamDriveFileLimitExceeded": QueueBlocked,
+    "myDriveHierarchyDepthLimitExceeded": QueueBlocked,
+    "teamDriveHierarchyTooDeep": QueueBlocked,
+    # never
+    "insufficientFilePermissions": Refused,
+    "appNotAuthorizedToFile": Refused,
+    "domainPolicy": Refused,
+    "cannotDownloadAbusiveFile": Refused,
+    "fileNotDownloadable": Refused,
+    "exportSizeLimitExceeded": Refused,
+    "fileNotExportable": Refused,
+    "teamDrivesFolderMoveInNotSupported": Refused,
+    "accessNotConfigured": Refused,
+    "badRequest": Refused,
+    "invalid": Refused,
+    "notFound": RemoteNotFound,
+    "fileIdInUse": IdInUse,
+}
+"""drive-api: Errors."""
+
+_ERROR_OF_STATUS: Mapping[int, type[DriveError]] = {
+    404: RemoteNotFound,
+    408: ServerFault,
+    409: IdInUse,
+    410: RemoteNotFound,
+    416: BadRange,
+    429: RateLimited,
+}
+
+_SESSION_KEEPS = (RateLimited, ServerFault, QueueBlocked, IdInUse)
+"""Errors that leave an upload session as it is, or would come again from a new one."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_EARLIEST_MS = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
+_LATEST_MS = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
+_MD5 = re.compile(r"[0-9a-fA-F]{32}")
+_RANGE = re.compile(r"bytes=0-(\d{1,18})")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:\d{1,18}|\*)")
+
+
+class Asked(Enum):
+    """What an error is the answer to."""
+
+    CALL = "call"
+    SESSION = "session"
+
+
+# --- errors ---
+
+
+def error_of(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    asked: Asked = Asked.CALL,
+    *,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> DriveError:
+    """The error that a reply of this status is, by its `reason` first and its status second."""
+    reason, said = _reason(body)
+    kind = ERROR_OF_REASON.get(reason) or _ERROR_OF_STATUS.get(status)
+    if kind is None:
+        kind = ServerFault if status >= 500 else Refused if status >= 400 else BadReply
+    if asked is Asked.SESSION:
+        gone = status in (404, 410) or not (
+            issubclass(kind, _SESSION_KEEPS) or (reason in ERROR_OF_REASON and status == 403)
+        )
+        if 400 <= status < 500 and gone:
+            kind = SessionGone
+        said = ""  # the server may quote the session's address
+    message = f"Drive answered {status}{f' ({reason})' if reason else ''}{f': {said}' if said else ''}"
+    message = message.rstrip(".") + "."
+    if kind is RateLimited:
+        retry_after_s = retry_after(headers.get("Retry-After"), now)
+        return RateLimited(message, reason=reason, status=status, retry_after_s=retry_after_s)
+    return kind(message, reason=reason, status=status)
+
+
+def _reason(body: bytes) -> tuple[str, str]:
+    """Drive's word for what went wrong, and its sentence (one line, 200 characters)."""
+    try:
+        error = json.loads(body)["error"]
+        first = error["errors"][0] if error.get("errors") else {}
+        reason, said = first.get("reason", ""), error.get("message", "")
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        return "", ""
+    reason = reason if isinstance(reason, str) and re.fullmatch(r"[A-Za-z0-9_.]{1,80}", reason) else ""
+    said = " ".join("".join(c if c.isprintable() else " " for c in said).split()) if isinstance(said, str) else ""
+    return reason, _encodable(said[:200])
+
+
+def retry_after(value: str | None, now: Callable[[], datetime]) -> float | None:
+    """Seconds to wait as the `Retry-After` header says, by number or by date; None where it says nothing."""
+    if value is None:
+        return None
+    if re.fullmatch(r"\d{1,9}", value.strip()):
+        return float(value)
+    try:
+        when = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    when = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return max(0.0, (when - now()).total_seconds())
+
+
+# --- records ---
+
+
+def read_json(body: bytes) -> dict[str, Any]:
+    """The object that a reply is."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as e:
+        raise BadReply("Drive's reply is not JSON.") from e
+    if not isinstance(value, dict):
+        raise BadReply("Drive's reply is not a JSON object.")
+    return value
+
+
+def read_file(value: object) -> RemoteFile:
+    """One File resource, asked for with `FILE_FIELDS`."""
+    if not isinstance(value, dict):
+        raise BadReply("Drive's reply holds something that is not a file.")
+    mime_type = _text(value.get("mimeType")) or "application/octet-stream"
+    parents = value.get("parents")
+    size = _number(value.get("size"))
+    md5 = value.get("md5Checksum")
+    properties = value.get("appProperties")
+    shortcut = value.get("shortcutDetails")
+    capabilities = value.get("capabilities")
+    revision = _text(value.get("headRevisionId"))
+    target = _text(shortcut.get("targetId")) if isinstance(shortcut, dict) else ""
+    parent = _text(parents[0]) if isinstance(parents, list) and parents else ""
+    return RemoteFile(
+        id=read_id(value.get("id")),
+        name=_text(value.get("name")),
+        mime_type=mime_type,
+        parent=DriveId(parent) if parent else None,
+        trashed=value.get("trashed") is True,
+        version=_number(value.get("version")) or 0,
+        modified_ns=read_time(value.get("modifiedTime")),
+        created_ns=read_time(value.get("createdTime")),
+        size_bytes=None if mime_type.startswith(GOOGLE_MIME_PREFIX) else size,
+        md5=md5.lower() if isinstance(md5, str) and _MD5.fullmatch(md5) else None,
+        revision=RevisionId(revision) if revision else None,
+        app_properties={_text(k): _text(v) for k, v in properties.items() if isinstance(v, str)}
+        if isinstance(properties, dict)
+        else {},
+        shortcut_target=DriveId(target) if target else None,
+        web_view_link=_text(value.get("webViewLink")) or None,
+        can_edit=not (isinstance(capabilities, dict) and capabilities.get("canEdit") is False),
+        owned_by_me=value.get("ownedByMe") is not False,
+    )
+
+
+def read_page(value: dict[str, Any]) -> ListPage:
+    return ListPage(
+        files=tuple(read_file(f) for f in _list(value.get("files"))),
+        next_token=_text(value.get("nextPageToken")) or None,
+        incomplete=value.get("incompleteSearch") is True,
+    )
+
+
+def read_changes(value: dict[str, Any]) -> ChangesPage:
+    """One page of the feed, without the changes of whole shared drives."""
+    changes = []
+    for entry in _list(value.get("changes")):
+        if not isinstance(entry, dict) or entry.get("fileId") is None:
+            continue
+        gone = entry.get("removed") is True or not isinstance(entry.get("file"), dict)
+        changes.append(Change(read_id(entry["fileId"]), None if gone else read_file(entry["file"])))
+    next_token = _text(value.get("nextPageToken")) or None
+    new_start_token = None if next_token else _text(value.get("newStartPageToken")) or None
+    if next_token is None and new_start_token is None:
+        raise BadReply("Drive's page of changes does not say how it goes on.")
+    return ChangesPage(tuple(changes), next_token, new_start_token)
+
+
+def read_about(value: dict[str, Any]) -> About:
+    user, quota = value.get("user"), value.get("storageQuota")
+    quota = quota if isinstance(quota, dict) else {}
+    return About(
+        email=_text(user.get("emailAddress")) if isinstance(user, dict) else "",
+        limit_bytes=_number(quota.get("limit")),
+        usage_bytes=_number(quota.get("usage")) or 0,
+    )
+
+
+def read_ids(value: dict[str, Any], count: int) -> list[DriveId]:
+    ids = [read_id(i) for i in _list(value.get("ids"))]
+    if len(set(ids)) != count or len(ids) != count:
+        raise BadReply(f"Drive was asked for {count} new IDs, and gave {len(set(ids))}.")
+    return ids
+
+
+def read_token(value: object) -> str:
+    """A page token that has to be there."""
+    token = _text(value)
+    if not token:
+        raise BadReply("Drive's reply lacks its page token.")
+    return token
+
+
+def read_id(value: object) -> DriveId:
+    if not isinstance(value, str) or not value or _encodable(value) != value:
+        raise BadReply("Drive's reply holds something without an ID.")
+    return DriveId(value)
+
+
+def read_stored(headers: Mapping[str, str], total_bytes: int | None) -> int:
+    """How many bytes an upload session has, by the `Range` of its 308; without one, none (drive-api: Uploads)."""
+    value = headers.get("Range")
+    if value is None:
+        return 0
+    match = _RANGE.fullmatch(value.strip())
+    if match is None:
+        raise BadReply("The upload session's Range header makes no sense.")
+    stored = int(match[1]) + 1
+    if total_bytes is not None and stored > total_bytes:
+        raise BadReply("The upload session has more bytes than the file.")
+    return stored
+
+
+def read_content_range(value: str | None) -> tuple[int, int]:
+    """The half open range that a 206 carries."""
+    match = _CONTENT_RANGE.fullmatch((value or "").strip())
+    if match is None:
+        raise BadReply("The download's Content-Range header makes no sense.")
+    return int(match[1]), int(match[2]) + 1
+
+
+# --- times ---
+
+
+def read_time(value: object) -> int:
+    """RFC 3339 with or without a fraction, in nanoseconds since the epoch; 0 for anything else."""
+    if not isinstance(value, str):
+        return 0
+    try:
+        when = datetime.fromisoformat(value)
+    except ValueError:
+        return 0
+    when = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return (when - _EPOCH) // _MICROSECOND * 1000
+
+
+def write_time(time_ns: int) -> str:
+    """RFC 3339, cut to milliseconds, and to the years 1 to 9999."""
+    milliseconds = min(max(time_ns // 1_000_000, _EARLIEST_MS), _LATEST_MS)
+    when = _EPOCH + timedelta(milliseconds=milliseconds)
+    return when.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+
+
+# --- values ---
+
+
+def _encodable(text: str) -> str:
+    """Without lone surrogates, which JSON can spell and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _text(value: object) -> str:
+    return _encodable(value) if isinstance(value, str) else ""
+
+
+def _number(value: object) -> int | None:
+    """An int64 that is not negative, as a number or as a string."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value):
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63:
+        return value
+    return None
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
