@@ -242,7 +242,7 @@ class GoogleDrive:
         if reply.status == 308:
             return SessionState(read_stored(reply.headers, total_bytes))
         file = read_file(read_json(reply.body))
-        return SessionState(file.size_bytes or offset + length if total_bytes is None else total_bytes, file)
+        return SessionState(file.size_bytes or 0 if total_bytes is None else total_bytes, file)
 
     # --- the way of a call ---
 

@@ -27,7 +27,9 @@ MAX_BACKOFF_S = 64.0
 _FLOOR_PER_S = 0.5
 """Slower than this the rate never gets: other clients report 2 to 3 creates a second as sustained."""
 _RECOVERY_PER_S2 = 0.5
-"""The rate grows by this much a second while the server bears it."""
+"""The rate grows by this much a second while the server bears it,"""
+_RECOVERY_SHARE_PER_S = 0.1
+"""or by this share of what the last refusal has left of it, so that it is back after 10 s."""
 _FREE_PER_S = 400.0
 """Beyond what Drive's quota can ever allow one user (325,000 units a minute, 5 a get: 1,083 a second; 108
 edits a second): a rate that has grown past it is no limit any more."""
@@ -167,7 +169,8 @@ class _Rate(_Gate):
         """The limit now, or None when there is none."""
         if self._per_s is None:
             return None
-        grown = self._per_s + (now_s - self._changed_s) * _RECOVERY_PER_S2
+        growth_per_s2 = max(_RECOVERY_PER_S2, _RECOVERY_SHARE_PER_S * self._per_s)
+        grown = self._per_s + (now_s - self._changed_s) * growth_per_s2
         if grown >= _FREE_PER_S:
             self._per_s = None
             return None
