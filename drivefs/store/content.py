@@ -102,6 +102,13 @@ class ContentFile:
         except OSError as error:
             raise CacheDamaged(f"Content file {self.generation} cannot be read: {error.strerror}.") from error
 
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Like `read`, into the caller's memory; returns how many bytes there were. Raises CacheDamaged."""
+        try:
+            return os.preadv(self._fd, [buffer], offset)
+        except OSError as error:
+            raise CacheDamaged(f"Content file {self.generation} cannot be read: {error.strerror}.") from error
+
     def write(self, offset: int, data: bytes | memoryview) -> int:
         """Write all of `data` into an OPEN generation. Raises CacheFull; what fitted then stays."""
         with self.lock:
@@ -178,6 +185,10 @@ class ContentFile:
                 self.unsynced = True
             raise CacheDamaged(f"Content file {self.generation} could not be flushed: {error}.") from error
 
+    def use(self) -> bool:
+        """Take one more use of it, given back by `close`; False when the last one was given back already."""
+        return self._store.use(self)
+
     def close(self) -> None:
         """Give back one use of it."""
         self._store.release(self)
@@ -188,31 +199,31 @@ class Claim:
 
     def __init__(self, store: ContentStore, file: ContentFile) -> None:
         self._store = store
-        self._file = file
+        self.file = file
         self._epoch = file.claim_epoch
         self.size_bytes = file.size_bytes
 
     @property
     def generation(self) -> Generation:
-        return self._file.generation
+        return self.file.generation
 
     @property
     def superseded(self) -> bool:
-        return self._epoch != self._file.claim_epoch
+        return self._epoch != self.file.claim_epoch
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Bytes of the content as it was claimed. Raises Superseded."""
-        data = self._file.read(offset, length)
+        data = self.file.read(offset, length)
         # Looked at after the read: nobody writes before the claim was taken back, so these bytes are the old ones.
         if self.superseded:
-            raise Superseded(f"Content file {self._file.generation} was taken back.")
+            raise Superseded(f"Content file {self.file.generation} was taken back.")
         return data
 
     def sync(self) -> None:
-        self._file.sync()
+        self.file.sync()
 
     def close(self) -> None:
-        self._store.release_claim(self._file)
+        self._store.release_claim(self.file)
 
 
 class ContentStore:
@@ -303,6 +314,14 @@ class ContentStore:
             os.close(file._fd)
         return first
 
+    def use(self, file: ContentFile) -> bool:
+        """What ContentFile.use does."""
+        with self._lock:
+            if not file._users:
+                return False
+            file._users += 1
+            return True
+
     def release(self, file: ContentFile) -> None:
         """What ContentFile.close does."""
         with self._lock:
@@ -325,6 +344,11 @@ class ContentStore:
                 return Claim(self, file)
         file.close()
         raise Superseded(f"Content file {generation} is being written again.")
+
+    def is_dirty(self, generation: Generation) -> bool:
+        """Whether it is OPEN: written, or about to be."""
+        row = self._db.row("SELECT state FROM generations WHERE generation = ?", (generation,))
+        return row is not None and State(row[0]) is State.OPEN
 
     def is_claimed(self, generation: Generation) -> bool:
         """Whether an upload of it has begun. True only within the caller's transaction."""

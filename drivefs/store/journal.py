@@ -201,6 +201,7 @@ class Journal:
             remote_name=target.remote_name,
             remote_parent=target.remote_parent,
             remote_meta=target.remote_meta,
+            remote_version=target.remote_version,
         )
         job = self.find(source.inode)
         generation = job.generation if job is not None else None
@@ -342,6 +343,23 @@ class Journal:
             for drive_id in ids:
                 self._db.run("INSERT OR IGNORE INTO spare_ids VALUES (?)", (drive_id,))
 
+    def seen_on_drive(self, inode: Inode, remote: RemoteFile, remote_meta: str) -> None:
+        """Note what Drive has of a node whose publish may have worked without our hearing of it."""
+        with self._db.transaction():
+            node = self._nodes.get(inode)
+            if node.drive_id != remote.id:
+                return
+            self._nodes.update(
+                inode,
+                remote_name=remote.name,
+                remote_parent=remote.parent,
+                remote_meta=remote_meta,
+                remote_version=remote.version,
+                confirmed_ns=node.confirmed_ns or time.time_ns(),
+                revision=remote.revision,
+                md5=remote.md5,
+            )
+
     def set_session(self, job: Job, session: SessionUri | None) -> None:
         """Keep the resumable session of a job's content, or forget it."""
         self._db.run(
@@ -349,8 +367,11 @@ class Journal:
             (session, job.generation if session else None, job.inode, job.generation),
         )
 
-    def published(self, node: Node, job: Job, remote: RemoteFile, remote_meta: str, claim: Claim | None) -> None:
-        """Drive has the node as it was when it was taken (`node`, `job`, and the content in `claim`).
+    def published(
+        self, node: Node, remote: RemoteFile, remote_meta: str, claim: Claim | None = None, *, sent: bool = False
+    ) -> None:
+        """Drive has the node as it was when it was taken (`node`, and the content in `claim`). `sent`: bytes
+        went with it.
 
         What changed since then stays in the journal.
         """
@@ -363,9 +384,10 @@ class Journal:
                 "remote_name": remote.name,
                 "remote_parent": remote.parent,
                 "remote_meta": remote_meta,
+                "remote_version": remote.version,
                 "confirmed_ns": owner.confirmed_ns or time.time_ns(),
             }
-            if claim is not None:
+            if sent:
                 values |= {"revision": remote.revision, "md5": remote.md5}
             now = self._nodes.update(owner.inode, **values)
             if owner.inode != node.inode:
@@ -404,6 +426,23 @@ class Journal:
                     self._nodes.remove(inode)
                 else:
                     self._nodes.update(inode, drive_id=None, confirmed_ns=None)
+
+    def lost_on_drive(self, node: Node) -> None:
+        """Drive no longer has the file or folder, but there is something here that it never had: it is new again."""
+        with self._db.transaction():
+            node = self._nodes.update(
+                node.inode,
+                drive_id=None,
+                confirmed_ns=None,
+                revision=None,
+                md5=None,
+                remote_name=None,
+                remote_parent=None,
+                remote_meta=None,
+                remote_version=None,
+            )
+            if node.kind is Kind.FOLDER or self.find(node.inode) is not None:
+                self._enqueue(node, Barrier.NONE, renew=False)
 
     def postpone(self, inode: Inode, reason: str, ready_ns: int) -> None:
         """A try failed; the next one is at `ready_ns`."""

@@ -49,6 +49,7 @@ class Node:
     remote_name: str | None = None
     remote_parent: DriveId | None = None
     remote_meta: str | None = None
+    remote_version: int | None = None
 
     @property
     def unnamed(self) -> bool:
@@ -125,15 +126,14 @@ class Nodes:
     def children(self, parent: Inode) -> Iterator[Node]:
         """All children in the order of their names, read a page at a time; others may change them meanwhile."""
         after = ""
-        while True:
-            rows = self._db.rows(
-                f"{_SELECT} WHERE parent = ? AND name > ? ORDER BY name LIMIT {PAGE_ROWS}", (parent, after)
-            )
-            for row in rows:
-                yield _node(row)
-            if len(rows) < PAGE_ROWS:
-                return
-            after = rows[-1]["name"]
+        while page := self.page(parent, after):
+            yield from page
+            after = page[-1].name or ""
+
+    def page(self, parent: Inode, after: str, limit: int = PAGE_ROWS) -> list[Node]:
+        """The first `limit` children whose names come after `after`, in the order of their names."""
+        rows = self._db.rows(f"{_SELECT} WHERE parent = ? AND name > ? ORDER BY name LIMIT ?", (parent, after, limit))
+        return [_node(row) for row in rows]
 
     def has_children(self, parent: Inode) -> bool:
         return self._db.row("SELECT 1 FROM nodes WHERE parent = ? LIMIT 1", (parent,)) is not None

@@ -26,7 +26,8 @@ CREATE TABLE nodes (
     md5           TEXT,
     remote_name   TEXT,              -- Drive's own name, as last seen or set
     remote_parent TEXT,              -- Drive ID of the folder, as last seen or set
-    remote_meta   TEXT               -- modifiedTime and appProperties as last seen or set: JSON of sync.metadata
+    remote_meta   TEXT,              -- modifiedTime and appProperties as last seen or set: sync.metadata
+    remote_version INTEGER           -- Drive's `version` of all that: an older one is old news
 );
 CREATE UNIQUE INDEX nodes_by_name ON nodes (parent, name) WHERE parent IS NOT NULL;
 

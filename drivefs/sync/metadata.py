@@ -1,0 +1,164 @@
+"""What Drive knows of a node besides its bytes, and how that is written there.
+
+The form on Drive: the name and `modifiedTime` are Drive's own. What Drive has no field for stands in the file's
+appProperties, so that a fresh mount finds it again:
+
+    mode      permission bits in octal, where they differ from 0644 (files, symlinks) or 0755 (folders)
+    mtime_ns  modification time in nanoseconds, where it has a part below Drive's millisecond; counts only while it
+              agrees with modifiedTime, so a change made elsewhere is not hidden by it
+    symlink   "1" marks a small file of type inode/symlink whose content is the target
+    target    a symlink's target once more, where it fits, so that reading a link needs no download
+    x:NAME    the own extended attribute NAME: "u" and the text, or "b" and base64url
+
+A property's key and value have 124 bytes of UTF-8 together, and a file has 30 of one app (drive-api: Fields).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from drivefs.errors import NoSpace
+from drivefs.model import FOLDER_MIME, GOOGLE_MIME_PREFIX, SHORTCUT_MIME, Kind, Metadata, RemoteFile
+from drivefs.store.nodes import Node
+from drivefs.sync.names import remote_name
+
+PROPERTY_LIMIT_BYTES = 124
+XATTR_LIMIT = 20
+"""Own extended attributes a node: 30 properties less those above, with room for later ones."""
+
+SYMLINK_MIME = "inode/symlink"
+XATTR_PREFIX = "x:"
+_OWN_KEYS = frozenset({"mode", "mtime_ns", "symlink", "target"})
+_DEFAULT_MODE = {Kind.FILE: 0o644, Kind.FOLDER: 0o755, Kind.SYMLINK: 0o644}
+_MS = 1_000_000
+
+
+def xattr_property(name: str, value: bytes) -> tuple[str, str]:
+    """Key and value of the appProperty that keeps an extended attribute. Raises NoSpace when it does not fit."""
+    text: str | None
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        text = None
+    if text is not None and text.isprintable():
+        encoded = "u" + text
+    else:
+        encoded = "b" + base64.urlsafe_b64encode(value).decode()
+    key = XATTR_PREFIX + name
+    if len(key.encode()) + len(encoded.encode()) > PROPERTY_LIMIT_BYTES:
+        raise NoSpace(
+            f"The attribute {name} does not fit: Drive keeps {PROPERTY_LIMIT_BYTES} bytes of name and value together."
+        )
+    return key, encoded
+
+
+def _xattr(encoded: str) -> bytes | None:
+    if encoded.startswith("u"):
+        return encoded[1:].encode()
+    try:
+        return base64.b64decode(encoded[1:], altchars=b"-_", validate=True)
+    except binascii.Error:
+        return None  # not of our making
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What the mount shows of an item of Drive."""
+
+    kind: Kind
+    mode: int
+    size_bytes: int
+    mtime_ns: int
+    target: str | None
+    xattrs: Mapping[str, bytes]
+
+
+def attributes(remote: RemoteFile) -> Attributes:
+    """The local view of an item. A Google document or a shortcut shows as a symlink to its page."""
+    properties = remote.app_properties
+    target: str | None = None
+    if remote.mime_type == FOLDER_MIME:
+        kind = Kind.FOLDER
+    elif remote.mime_type.startswith(GOOGLE_MIME_PREFIX):
+        kind = Kind.SYMLINK
+        item = remote.shortcut_target if remote.mime_type == SHORTCUT_MIME else remote.id
+        target = remote.web_view_link or f"https://drive.google.com/open?id={item}"
+    elif properties.get("symlink") == "1":
+        kind = Kind.SYMLINK
+        target = properties.get("target")
+    else:
+        kind = Kind.FILE
+    mode = _DEFAULT_MODE[kind]
+    try:
+        mode = int(properties["mode"], 8) & 0o7777
+    except (KeyError, ValueError):
+        pass
+    mtime_ns = remote.modified_ns
+    exact = properties.get("mtime_ns", "")
+    if exact.isdecimal() and len(exact) < 20 and int(exact) // _MS == mtime_ns // _MS:
+        mtime_ns = int(exact)
+    xattrs: dict[str, bytes] = {}
+    for key, encoded in properties.items():
+        value = _xattr(encoded) if key.startswith(XATTR_PREFIX) else None
+        if value is not None:
+            xattrs[key.removeprefix(XATTR_PREFIX)] = value
+    size_bytes = len(target.encode()) if target is not None else max(remote.size_bytes or 0, 0)
+    return Attributes(kind, mode, size_bytes, mtime_ns, target, xattrs)
+
+
+def remote_meta(remote: RemoteFile) -> str:
+    """What stands in the column `remote_meta`: times and own properties, to find later what differs."""
+    own = {
+        key: value for key, value in remote.app_properties.items() if key in _OWN_KEYS or key.startswith(XATTR_PREFIX)
+    }
+    return json.dumps({"modified_ms": remote.modified_ns // _MS, "properties": own}, sort_keys=True)
+
+
+def _properties(node: Node, xattrs: Mapping[str, bytes]) -> dict[str, str]:
+    properties = dict(xattr_property(name, value) for name, value in xattrs.items())
+    if node.mode != _DEFAULT_MODE[node.kind]:
+        properties["mode"] = f"{node.mode:o}"
+    if node.mtime_ns % _MS:
+        properties["mtime_ns"] = str(node.mtime_ns)
+    if node.kind is Kind.SYMLINK and node.ours and node.target is not None:
+        properties["symlink"] = "1"
+        if len(b"target") + len(node.target.encode()) <= PROPERTY_LIMIT_BYTES:
+            properties["target"] = node.target
+    return properties
+
+
+def to_create(node: Node, xattrs: Mapping[str, bytes]) -> Metadata:
+    """Everything that Drive must be told of a node that it does not have."""
+    mime_type = {Kind.FOLDER: FOLDER_MIME, Kind.SYMLINK: SYMLINK_MIME}.get(node.kind)
+    return Metadata(
+        name=remote_name(node.name or ""),
+        mime_type=mime_type,
+        modified_ns=node.mtime_ns,
+        app_properties=_properties(node, xattrs) or None,
+    )
+
+
+def to_update(node: Node, xattrs: Mapping[str, bytes], *, with_content: bool) -> Metadata:
+    """What differs from what Drive has. `with_content`: bytes go with it, which would set modifiedTime to now."""
+    known = json.loads(node.remote_meta) if node.remote_meta else {"modified_ms": None, "properties": {}}
+    wanted = _properties(node, xattrs)
+    changed: dict[str, str | None] = {
+        key: value for key, value in wanted.items() if known["properties"].get(key) != value
+    }
+    changed |= {key: None for key in known["properties"] if key not in wanted}
+    name = wanted_name(node)
+    modified = with_content or known["modified_ms"] != node.mtime_ns // _MS
+    return Metadata(
+        name=name if name != node.remote_name else None,
+        modified_ns=node.mtime_ns if modified else None,
+        app_properties=changed or None,
+    )
+
+
+def wanted_name(node: Node) -> str:
+    """The name that the node should have on Drive."""
+    return remote_name(node.name or "", node.remote_name, node.drive_id)

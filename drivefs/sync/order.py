@@ -1,0 +1,72 @@
+"""Which jobs may go to Drive now: the publish order (design, promise 4). Pure; reads the tree only.
+
+- What replaces a name waits for everything that was closed before it in its folder and below.
+- What removes a name waits for everything that was closed before it anywhere.
+- A small new file waits for the large new ones that were closed before it in its folder and below: the first
+  `checkpoint` or `latest` must not be there before the weights that it names. Small ones travel side by side.
+- A child waits for its folder.
+- A parked job, and what lies in a folder whose own job is parked, blocks nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Set
+
+from drivefs.model import Inode, Kind
+from drivefs.store.journal import Barrier, Job, JobState
+from drivefs.store.nodes import Node, Nodes
+
+SMALL_LIMIT_BYTES = 5_000_000
+"""What fits into one multipart request (drive-api: Uploads)."""
+
+
+def publishable(
+    jobs: Iterable[Job],
+    nodes: Nodes,
+    find_job: Callable[[Inode], Job | None],
+    busy: Set[Inode],
+    now_ns: int,
+) -> Iterator[tuple[Job, Node]]:
+    """The jobs that may start at `now_ns`, in order. `jobs` come in publish order from its very beginning;
+    `busy` are the inodes that are being published, which still count as not there."""
+    pending: set[Inode] = set()  # folders with something earlier in or below them
+    pending_large: set[Inode] = set()
+    chains: dict[Inode, frozenset[Inode]] = {}  # folder: itself and all above it
+    anything_pending = False
+    for job in jobs:
+        node = nodes.find(job.inode)
+        if node is None or job.state is JobState.PARKED:
+            continue
+        ready = job.ready_ns <= now_ns and job.inode not in busy
+        if node.unnamed:
+            if ready and not anything_pending:
+                yield job, node
+            continue
+        if not has_something(job, node):
+            continue
+        parent = nodes.find(node.parent) if node.parent is not None else None
+        if parent is None:
+            continue
+        if parent.confirmed_ns is None:
+            above = find_job(parent.inode)
+            if above is None or above.state is JobState.PARKED:
+                continue
+            ready = False
+        new = node.confirmed_ns is None
+        large = node.kind is Kind.FILE and node.size_bytes > SMALL_LIMIT_BYTES and job.generation is not None
+        if ready and not (
+            (job.barrier is not Barrier.NONE and parent.inode in pending)
+            or (new and not large and node.kind is Kind.FILE and parent.inode in pending_large)
+        ):
+            yield job, node
+        if parent.inode not in chains:
+            chains[parent.inode] = frozenset((parent.inode, *nodes.ancestors(parent.inode)))
+        pending |= chains[parent.inode]
+        anything_pending = True
+        if large:
+            pending_large |= chains[parent.inode]
+
+
+def has_something(job: Job, node: Node) -> bool:
+    """Whether there is anything to tell Drive yet: a new file has nothing until it is closed."""
+    return node.kind is not Kind.FILE or job.generation is not None or node.confirmed_ns is not None

@@ -1,0 +1,273 @@
+"""One job made true on Drive: create, update, content, trash.
+
+Stateless but for the line's rate; entered by the uploader's threads. Every step may be repeated after a crash or a
+lost reply: a create carries an ID that was noted before, and a try that may have worked is looked at before the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from dataclasses import dataclass
+
+from drivefs.drive.api import Drive
+from drivefs.errors import BadReply, IdInUse, ServerFault, SessionGone, Unreachable
+from drivefs.model import (
+    CreateTarget,
+    DriveId,
+    Kind,
+    Metadata,
+    RemoteFile,
+    SessionState,
+    SessionUri,
+    UpdateTarget,
+    UploadTarget,
+)
+from drivefs.store.content import Claim
+from drivefs.store.journal import Job
+from drivefs.store.nodes import Node
+from drivefs.store.store import Store
+from drivefs.sync.metadata import remote_meta, to_create, to_update
+from drivefs.sync.order import SMALL_LIMIT_BYTES
+
+log = logging.getLogger(__name__)
+
+REQUEST_S = 60.0
+"""A resumable upload's request carries about a minute's worth: fewer round trips, and not too much to repeat."""
+
+FIRST_REQUEST_BYTES = 64 << 20
+"""While the line's rate is not known."""
+
+ALIGN_BYTES = 262_144
+"""All requests of a session but the last are multiples of this (drive-api: Uploads)."""
+
+TROUBLE_LIMIT = 5
+"""Failures in a row, without a byte of headway, before an upload makes room for others and is tried later."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far one upload has come; written by its thread, read by any."""
+
+    size_bytes: int
+    done_bytes: int = 0
+
+
+class _Reader:
+    """A claim as the upload reads it: counts, and computes the checksum of what is read in order."""
+
+    def __init__(self, claim: Claim, progress: Progress) -> None:
+        self._claim = claim
+        self._progress = progress
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._hashed_bytes = 0
+        self.size_bytes = claim.size_bytes
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        data = self._claim.read_at(offset, length)
+        if offset <= self._hashed_bytes < offset + len(data):
+            self._md5.update(memoryview(data)[self._hashed_bytes - offset :])
+            self._hashed_bytes = offset + len(data)
+        self._progress.done_bytes = offset + len(data)
+        return data
+
+    def md5(self) -> str:
+        """Of the whole content; what was not read for the upload is read now."""
+        while self._hashed_bytes < self.size_bytes:
+            data = self._claim.read_at(self._hashed_bytes, min(1 << 20, self.size_bytes - self._hashed_bytes))
+            if not data:
+                raise BadReply("The content file is shorter than it was when it was claimed.")
+            self._md5.update(data)
+            self._hashed_bytes += len(data)
+        return self._md5.hexdigest()
+
+
+class _Target:
+    """A symlink's content."""
+
+    def __init__(self, target: str) -> None:
+        self._data = target.encode(errors="surrogateescape")
+        self.size_bytes = len(self._data)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return self._data[offset : offset + length]
+
+    def md5(self) -> str:
+        return hashlib.md5(self._data, usedforsecurity=False).hexdigest()
+
+
+class Publisher:
+    """Knows how to say a node to Drive."""
+
+    def __init__(self, store: Store, drive: Drive) -> None:
+        self._store = store
+        self._drive = drive
+        self._lock = threading.Lock()
+        self._rate_bytes_s: float | None = None  # of one upload; guarded by _lock
+
+    def publish(self, job: Job, node: Node, claim: Claim | None, progress: Progress) -> None:
+        """Make Drive agree with `node` and `claim`, and note it. Raises DriveError, Superseded, CacheDamaged."""
+        if node.unnamed:
+            self._remove(node)
+            return
+        content: _Reader | _Target | None = None
+        if claim is not None:
+            content = _Reader(claim, progress)
+        elif node.kind is Kind.SYMLINK and node.ours and node.target is not None:
+            link = _Target(node.target)
+            content = link if node.md5 != link.md5() else None
+        known = self._known(job, node)
+        if content is None:
+            remote = self._without_content(node, known)
+        else:
+            remote = self._with_content(job, node, content, known)
+        self._store.journal.published(node, remote, remote_meta(remote), claim, sent=content is not None)
+
+    def _remove(self, node: Node) -> None:
+        if node.drive_id is not None:
+            if node.confirmed_ns is None:
+                self._drive.delete(node.drive_id)  # made by us a moment ago, if it is there at all: no trace of it
+            else:
+                self._drive.trash(node.drive_id)
+        self._store.journal.removal_published(node.inode)
+
+    # --- what Drive has, and what it is to be told ---
+
+    def _known(self, job: Job, node: Node) -> RemoteFile | None:
+        """After a failed try, what Drive has now: the try may have worked."""
+        if job.attempts == 0 or node.confirmed_ns is None or node.drive_id is None:
+            return None
+        return self._drive.get(node.drive_id)
+
+    def _parent_id(self, node: Node) -> DriveId:
+        parent = self._store.nodes.get(node.parent) if node.parent is not None else None
+        if parent is None or parent.drive_id is None:
+            raise BadReply("The folder is not on Drive yet.")
+        return parent.drive_id
+
+    def _create_target(self, node: Node) -> CreateTarget:
+        assert node.drive_id is not None  # reserved by the dispatcher
+        return CreateTarget(
+            node.drive_id, self._parent_id(node), to_create(node, self._store.nodes.xattrs(node.inode))
+        )
+
+    def _update_target(self, node: Node, *, with_content: bool) -> UpdateTarget:
+        assert node.drive_id is not None
+        parent_id = self._parent_id(node)
+        moved = node.remote_parent is not None and node.remote_parent != parent_id
+        return UpdateTarget(
+            node.drive_id,
+            to_update(node, self._store.nodes.xattrs(node.inode), with_content=with_content),
+            add_parent=parent_id if moved else None,
+            remove_parent=node.remote_parent if moved else None,
+        )
+
+    def _seen(self, node: Node, remote: RemoteFile) -> Node:
+        """`node` as if what Drive answered had been noted: the next update sends what differs from that."""
+        self._store.journal.seen_on_drive(node.inode, remote, remote_meta(remote))
+        return self._store.nodes.get(node.inode)
+
+    # --- the ways to say it ---
+
+    def _without_content(self, node: Node, known: RemoteFile | None) -> RemoteFile:
+        assert node.drive_id is not None
+        if node.confirmed_ns is None:
+            try:
+                return self._drive.create(self._create_target(node))
+            except IdInUse:
+                known = self._drive.get(node.drive_id)
+        if known is not None:
+            node = self._seen(node, known)
+        target = self._update_target(node, with_content=False)
+        if known is not None and target.metadata == Metadata() and target.add_parent is None:
+            return known
+        return self._drive.update(target)
+
+    def _with_content(self, job: Job, node: Node, content: _Reader | _Target, known: RemoteFile | None) -> RemoteFile:
+        assert node.drive_id is not None
+        if node.confirmed_ns is None and known is None:
+            try:
+                return self._send(job, self._create_target(node), content)
+            except IdInUse:
+                # An earlier try had worked, though its reply was lost.
+                known = self._drive.get(node.drive_id)
+        if known is not None:
+            node = self._seen(node, known)
+            if known.md5 is not None and known.md5 == content.md5():
+                return self._without_content(node, known)
+        return self._send(job, self._update_target(node, with_content=True), content)
+
+    def _send(self, job: Job, target: UploadTarget, content: _Reader | _Target) -> RemoteFile:
+        if content.size_bytes <= SMALL_LIMIT_BYTES:
+            remote = self._drive.upload_small(target, content)
+        else:
+            remote = self._send_large(job, target, content)
+        if remote.md5 != content.md5():
+            raise BadReply(f"Drive's checksum of {target.id} is not that of what was sent: it is sent again.")
+        return remote
+
+    # --- resumable ---
+
+    def _send_large(self, job: Job, target: UploadTarget, content: _Reader | _Target) -> RemoteFile:
+        total = content.size_bytes
+        session, offset = job.session, 0
+        if session is not None:
+            try:
+                state = self._drive.session_state(session, total)
+                if state.file is not None:
+                    return state.file
+                offset = state.offset
+            except SessionGone:
+                session = None
+        trouble = 0
+        while True:
+            if session is None:
+                session, offset = self._start_session(job, target, total), 0
+            before = offset
+            try:
+                state = self._send_piece(session, content, offset, total)
+            except (Unreachable, ServerFault) as error:
+                if trouble >= TROUBLE_LIMIT:
+                    raise
+                log.info("An upload was cut off at %s, asking how far it came: %s", target.id, error)
+                try:
+                    state = self._drive.session_state(session, total)
+                except SessionGone:
+                    session = None
+                    trouble += 1
+                    continue
+            except SessionGone:
+                if trouble >= TROUBLE_LIMIT:
+                    raise
+                self._store.journal.set_session(job, None)
+                session = None
+                trouble += 1
+                continue
+            if state.file is not None:
+                return state.file
+            offset = state.offset
+            trouble = 0 if offset > before else trouble + 1
+            if trouble > TROUBLE_LIMIT:
+                raise BadReply(f"An upload to {target.id} makes no headway at byte {offset}.")
+
+    def _start_session(self, job: Job, target: UploadTarget, total: int) -> SessionUri:
+        session = self._drive.start_session(target, total)
+        # Kept before the first byte goes, so that a crash does not send them twice.
+        self._store.journal.set_session(job, session)
+        self._store.db.sync()
+        return session
+
+    def _send_piece(self, session: SessionUri, content: _Reader | _Target, offset: int, total: int) -> SessionState:
+        with self._lock:
+            rate = self._rate_bytes_s
+        length = FIRST_REQUEST_BYTES if rate is None else int(rate * REQUEST_S)
+        length = max(ALIGN_BYTES, length - length % ALIGN_BYTES)
+        length = min(length, total - offset)
+        began = time.monotonic()
+        state = self._drive.send(session, content, offset, length, total)
+        took_s = time.monotonic() - began
+        with self._lock:
+            self._rate_bytes_s = length / took_s if took_s > 0 else self._rate_bytes_s
+        return state

@@ -1,0 +1,252 @@
+"""Takes jobs out of the journal, in publish order, and makes Drive agree with them.
+
+`run` is the body of one thread, the dispatcher; each job is published on a thread of the executor given. It holds no
+lock of the filesystem, and a job leaves the journal only in the transaction that notes what Drive has confirmed.
+
+Durable when: before anything of a job leaves for Drive, its content and the row with the ID reserved for it have
+been flushed to the disk, one flush for all that start together.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from drivefs.drive.api import Drive
+from drivefs.errors import (
+    CacheDamaged,
+    DrivefsError,
+    QueueBlocked,
+    RateLimited,
+    Refused,
+    RemoteNotFound,
+    SignInNeeded,
+    Superseded,
+)
+from drivefs.model import Inode, Kind, Priority
+from drivefs.store.content import Claim
+from drivefs.store.journal import Job
+from drivefs.store.nodes import Node
+from drivefs.store.store import Store
+from drivefs.sync.downloader import Downloader
+from drivefs.sync.order import SMALL_LIMIT_BYTES, publishable
+from drivefs.sync.publish import Progress, Publisher
+
+log = logging.getLogger(__name__)
+
+WINDOW_JOBS = 2_000
+"""Jobs looked at from the beginning of the order; what lies behind waits until some of these are done."""
+
+SMALL_AT_ONCE = 32
+LARGE_AT_ONCE = 6
+"""Uploads at a time: small ones wait for round trips, large ones fill the line."""
+
+IDS_AT_ONCE = 1_000
+"""files.generateIds gives that many for one request (drive-api: Create without duplicates)."""
+
+BACKOFF_LIMIT_S = 64.0
+PAUSE_S = 60.0
+"""A full Drive or an expired sign-in is looked at again after a minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """An upload under way."""
+
+    inode: Inode
+    path: str
+    size_bytes: int
+    done_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Why the whole queue waits, in words, and until when (seconds since the epoch)."""
+
+    reason: str
+    until_s: float
+
+
+class Uploader:
+    """The publishing half of sync."""
+
+    def __init__(
+        self,
+        store: Store,
+        drive: Drive,
+        downloader: Downloader,
+        executor: Executor,
+        *,
+        clock: Callable[[], float] = time.time,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """`executor` needs SMALL_AT_ONCE + LARGE_AT_ONCE threads to be used in full."""
+        self._store = store
+        self._drive = drive.at(Priority.PUBLISH)
+        self._downloader = downloader
+        self._publisher = Publisher(store, self._drive)
+        self._executor = executor
+        self._clock = clock
+        self._chance = chance
+        self._lock = threading.Lock()
+        self._active: dict[Inode, Progress] = {}  # guarded by _lock
+        self._idle = threading.Condition(self._lock)
+        self._pause: Pause | None = None  # written by whoever meets the reason; one assignment
+
+    # --- what status asks ---
+
+    def active(self) -> list[Transfer]:
+        """The uploads under way."""
+        with self._lock:
+            progress = list(self._active.items())
+        return [
+            Transfer(inode, self._store.nodes.path(inode), each.size_bytes, each.done_bytes)
+            for inode, each in progress
+        ]
+
+    @property
+    def paused(self) -> Pause | None:
+        pause = self._pause
+        return pause if pause is not None and pause.until_s > self._clock() else None
+
+    def resume(self) -> None:
+        """End a pause: the person says that the reason is gone."""
+        self._pause = None
+        self._store.journal.changed.set()
+
+    # --- the dispatcher ---
+
+    def run(self, stop: threading.Event) -> None:
+        """Publish until `stop` is set (and `journal.changed`, to wake it); then wait for what is under way."""
+        journal = self._store.journal
+        while not stop.is_set():
+            journal.changed.clear()
+            wait_s = PAUSE_S
+            try:
+                wait_s = self.dispatch()
+            except DrivefsError as error:
+                # Nothing was started; whatever it is (no room for the records, no IDs from Drive) may pass.
+                log.warning("Nothing can be published for now: %s", error)
+                self._note_pause(error)
+                wait_s = 2.0
+            journal.changed.wait(wait_s)
+        with self._idle:
+            self._idle.wait_for(lambda: not self._active)
+
+    def dispatch(self) -> float:
+        """Start what may start now; returns the seconds until there may be more, if nothing changes before."""
+        pause = self.paused
+        if pause is not None:
+            return pause.until_s - self._clock()
+        now_ns = int(self._clock() * 1e9)
+        with self._lock:
+            busy = set(self._active)
+            small = sum(1 for each in self._active.values() if each.size_bytes <= SMALL_LIMIT_BYTES)
+        free_small, free_large = SMALL_AT_ONCE - small, LARGE_AT_ONCE - (len(busy) - small)
+        if free_small <= 0 and free_large <= 0:
+            return PAUSE_S  # the end of any of them sets `changed`
+        jobs = self._store.journal.in_order(WINDOW_JOBS)
+        batch: list[tuple[Job, Node]] = []
+        for job, node in publishable(jobs, self._store.nodes, self._store.journal.find, busy, now_ns):
+            large = job.generation is not None and node.size_bytes > SMALL_LIMIT_BYTES
+            if (free_large if large else free_small) <= 0:
+                continue
+            if large:
+                free_large -= 1
+            else:
+                free_small -= 1
+            batch.append((job, node))
+            if free_small <= 0 and free_large <= 0:
+                break
+        if batch:
+            self._start(batch)
+        later = [job.ready_ns for job in jobs if job.ready_ns > now_ns]
+        return min(PAUSE_S, max(0.001, (min(later) - now_ns) / 1e9)) if later else PAUSE_S
+
+    def _start(self, batch: list[tuple[Job, Node]]) -> None:
+        journal = self._store.journal
+        fresh = [node for _, node in batch if node.drive_id is None and not node.unnamed]
+        ids = journal.spare_ids(len(fresh))
+        if len(ids) < len(fresh):
+            journal.add_spare_ids(self._drive.generate_ids(IDS_AT_ONCE))
+            ids = journal.spare_ids(len(fresh))
+        starting: list[tuple[Job, Node, Claim | None]] = []
+        for job, node in batch:
+            try:
+                claim = self._store.content.claim(job.generation) if job.generation is not None else None
+            except Superseded:
+                continue  # it is being written again, and comes back when that is closed
+            except CacheDamaged as error:
+                journal.park(job.inode, str(error))
+                continue
+            if node.drive_id is None and not node.unnamed:
+                node = journal.reserve_id(node.inode, ids.pop())  # noqa: PLW2901 - the node with its ID
+            starting.append((job, node, claim))
+        for _, _, claim in starting:
+            if claim is not None:
+                claim.sync()
+        self._store.db.sync()
+        for job, node, claim in starting:
+            progress = Progress(claim.size_bytes if claim is not None else 0)
+            with self._lock:
+                self._active[job.inode] = progress
+            self._executor.submit(self._publish, job, node, claim, progress)
+
+    # --- one job, on a thread of the executor ---
+
+    def _publish(self, job: Job, node: Node, claim: Claim | None, progress: Progress) -> None:
+        journal = self._store.journal
+        try:
+            if claim is not None:
+                self._downloader.ensure(claim.file, 0, claim.size_bytes)
+            self._publisher.publish(job, node, claim, progress)
+            self._pause = None
+        except Superseded:
+            pass  # newer content is coming, and has or gets a job of its own
+        except RemoteNotFound as error:
+            self._not_found(job, node, error)
+        except Refused as error:
+            log.error("Drive refuses %s: %s", self._store.nodes.path(job.inode), error)
+            journal.park(job.inode, str(error))
+        except CacheDamaged as error:
+            log.error("The cache cannot give %s: %s", self._store.nodes.path(job.inode), error)
+            journal.park(job.inode, str(error))
+        except DrivefsError as error:
+            self._note_pause(error)
+            self._postpone(job, error)
+        except BaseException as error:
+            log.exception("Publishing %s failed unexpectedly.", self._store.nodes.path(job.inode))
+            self._postpone(job, error)
+        finally:
+            if claim is not None:
+                claim.close()
+            with self._idle:
+                self._active.pop(job.inode, None)
+                self._idle.notify_all()
+            journal.changed.set()
+
+    def _not_found(self, job: Job, node: Node, error: RemoteNotFound) -> None:
+        """The file that was to be updated is gone from Drive, or the folder to create it in."""
+        current = self._store.nodes.find(job.inode)
+        if current is None or current.unnamed or current.confirmed_ns is None or node.kind is not Kind.FILE:
+            self._store.journal.park(job.inode, str(error))
+            return
+        log.warning(
+            "%s was deleted on Drive while it was changed here: it is made anew.", self._store.nodes.path(job.inode)
+        )
+        self._store.journal.lost_on_drive(current)
+
+    def _note_pause(self, error: DrivefsError) -> None:
+        if isinstance(error, (QueueBlocked, SignInNeeded)):
+            self._pause = Pause(str(error), self._clock() + PAUSE_S)
+
+    def _postpone(self, job: Job, error: BaseException) -> None:
+        delay_s = min(2.0 ** min(job.attempts, 6) + self._chance(), BACKOFF_LIMIT_S)
+        if isinstance(error, RateLimited) and error.retry_after_s is not None:
+            delay_s = max(delay_s, error.retry_after_s)
+        self._store.journal.postpone(job.inode, str(error), int((self._clock() + delay_s) * 1e9))
