@@ -398,7 +398,12 @@ class Journal:
                 self._content_published(now, claim)
             if self.find(node.inode) is None:
                 return
-            if now.change == node.change:
+            self.settled(node)
+
+    def settled(self, node: Node) -> None:
+        """Drive agrees with the node as it was when it was taken; what changed since then stays in the journal."""
+        with self._db.transaction():
+            if self._nodes.get(node.inode).change == node.change:
                 self._drop(node.inode)
             else:
                 self._db.run("UPDATE jobs SET attempts = 0, reason = '' WHERE inode = ?", (node.inode,))

@@ -103,9 +103,9 @@ class Store:
     def sync(self) -> None:
         """Make everything that was written before the call outlive a power cut: content first, then the rows
         that speak of it. Takes no lock for long."""
-        for file in self.content.open_generations():
-            file.sync()
+        self.content.sync()
         self.db.sync()
 
     def close(self) -> None:
+        self.content.close()
         self.db.close()

@@ -19,6 +19,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from drivefs.errors import NoSpace
@@ -93,10 +94,8 @@ def attributes(remote: RemoteFile) -> Attributes:
     else:
         kind = Kind.FILE
     mode = _DEFAULT_MODE[kind]
-    try:
+    with suppress(KeyError, ValueError):  # absent, or not of our making: the default stands
         mode = int(properties["mode"], 8) & 0o7777
-    except (KeyError, ValueError):
-        pass
     mtime_ns = remote.modified_ns
     exact = properties.get("mtime_ns", "")
     if exact.isdecimal() and len(exact) < 20 and int(exact) // _MS == mtime_ns // _MS:

@@ -119,10 +119,13 @@ class Publisher:
             link = _Target(node.target)
             content = link if node.md5 != link.md5() else None
         known = self._known(job, node)
-        if content is None:
-            remote = self._without_content(node, known)
-        else:
+        if content is not None:
             remote = self._with_content(job, node, content, known)
+        elif known is None and node.confirmed_ns is not None and not self._differs(node):
+            self._store.journal.settled(node)
+            return
+        else:
+            remote = self._without_content(node, known)
         self._store.journal.published(node, remote, remote_meta(remote), claim, sent=content is not None)
 
     def _remove(self, node: Node) -> None:
@@ -164,6 +167,10 @@ class Publisher:
             remove_parent=node.remote_parent if moved else None,
         )
 
+    def _differs(self, node: Node) -> bool:
+        target = self._update_target(node, with_content=False)
+        return target.metadata != Metadata() or target.add_parent is not None
+
     def _seen(self, node: Node, remote: RemoteFile) -> Node:
         """`node` as if what Drive answered had been noted: the next update sends what differs from that."""
         self._store.journal.seen_on_drive(node.inode, remote, remote_meta(remote))
@@ -180,10 +187,9 @@ class Publisher:
                 known = self._drive.get(node.drive_id)
         if known is not None:
             node = self._seen(node, known)
-        target = self._update_target(node, with_content=False)
-        if known is not None and target.metadata == Metadata() and target.add_parent is None:
+        if known is not None and not self._differs(node):
             return known
-        return self._drive.update(target)
+        return self._drive.update(self._update_target(node, with_content=False))
 
     def _with_content(self, job: Job, node: Node, content: _Reader | _Target, known: RemoteFile | None) -> RemoteFile:
         assert node.drive_id is not None

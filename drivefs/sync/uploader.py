@@ -28,7 +28,7 @@ from drivefs.errors import (
     SignInNeeded,
     Superseded,
 )
-from drivefs.model import Inode, Kind, Priority
+from drivefs.model import DriveId, Inode, Kind, Priority
 from drivefs.store.content import Claim
 from drivefs.store.journal import Job
 from drivefs.store.nodes import Node
@@ -176,19 +176,12 @@ class Uploader:
             journal.add_spare_ids(self._drive.generate_ids(IDS_AT_ONCE))
             ids = journal.spare_ids(len(fresh))
         starting: list[tuple[Job, Node, Claim | None]] = []
-        for job, node in batch:
-            try:
-                claim = self._store.content.claim(job.generation) if job.generation is not None else None
-            except Superseded:
-                continue  # it is being written again, and comes back when that is closed
-            except CacheDamaged as error:
-                journal.park(job.inode, str(error))
-                continue
-            if node.drive_id is None and not node.unnamed:
-                node = journal.reserve_id(node.inode, ids.pop())  # noqa: PLW2901 - the node with its ID
-            starting.append((job, node, claim))
+        for planned, _ in batch:
+            taken = self._take(planned, ids)
+            if taken is not None:
+                starting.append(taken)
         for _, _, claim in starting:
-            if claim is not None:
+            if claim is not None and claim.size_bytes <= SMALL_LIMIT_BYTES:
                 claim.sync()
         self._store.db.sync()
         for job, node, claim in starting:
@@ -197,6 +190,23 @@ class Uploader:
                 self._active[job.inode] = progress
             self._executor.submit(self._publish, job, node, claim, progress)
 
+    def _take(self, planned: Job, ids: list[DriveId]) -> tuple[Job, Node, Claim | None] | None:
+        """Claim a job's content and reserve its ID, unless the job has changed since it was planned."""
+        journal = self._store.journal
+        with self._store.db.transaction():
+            job = journal.find(planned.inode)
+            if job is None or (job.seq, job.generation) != (planned.seq, planned.generation):
+                return None
+            node = self._store.nodes.get(job.inode)
+            try:
+                claim = self._store.content.claim(job.generation) if job.generation is not None else None
+            except CacheDamaged as error:
+                journal.park(job.inode, str(error))
+                return None
+            if node.drive_id is None and not node.unnamed:
+                node = journal.reserve_id(node.inode, ids.pop())
+            return job, node, claim
+
     # --- one job, on a thread of the executor ---
 
     def _publish(self, job: Job, node: Node, claim: Claim | None, progress: Progress) -> None:
@@ -204,6 +214,8 @@ class Uploader:
         try:
             if claim is not None:
                 self._downloader.ensure(claim.file, 0, claim.size_bytes)
+                if claim.size_bytes > SMALL_LIMIT_BYTES:  # the small ones were flushed together
+                    claim.sync()
             self._publisher.publish(job, node, claim, progress)
             self._pause = None
         except Superseded:
