@@ -8,11 +8,14 @@ URLs may be secrets (upload sessions), so no message or log line of this module 
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import logging
 import select
 import socket
 import ssl
+import sys
+import termios
 import threading
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,6 +38,8 @@ MAX_REPLY_BYTES = 64 << 20
 """No reply that is not a download is as long as this: 1,000 files of a listing take about 1 MB."""
 _TLS_SLICE_BYTES = 64 << 10
 """One write to a TLS socket; each may take as long as a stall, so it bounds the slowest line that works."""
+_SLOWEST_BYTES_PER_S = 16 << 10
+"""A connection that delivers less than this is as good as none."""
 
 Body = bytes | Callable[[], Iterable[bytes]]
 """What a request carries: bytes, or a function that yields the pieces (again for each try)."""
@@ -107,25 +112,35 @@ class _Watching(HTTPConnection):
         view = memoryview(data).cast("B")
         secure = isinstance(self.sock, ssl.SSLSocket)
         self.sock.settimeout(self._stall_s)
-        watched = select.POLLOUT | (select.POLLIN if self._began else 0)
-        self._began = True
+        may_be_answered, self._began = self._began, True
         poll = select.poll()
-        poll.register(self.sock, watched)
+        poll.register(self.sock, select.POLLOUT | (select.POLLIN if may_be_answered and not secure else 0))
         while view:
             if secure:
-                # Readable says nothing of a reply here: it may be a session ticket.
-                sent = self.sock.send(view[:_TLS_SLICE_BYTES])
+                # Readable alone says nothing of a reply here: it may be a session ticket.
+                try:
+                    sent = self.sock.send(view[:_TLS_SLICE_BYTES])
+                except TimeoutError:
+                    poll.modify(self.sock, select.POLLIN)
+                    self._stop_if_answered(poll.poll(0))
+                    raise
             else:
                 events = poll.poll(self._stall_s * 1000)
                 if not events:
                     raise TimeoutError("the server takes no more bytes")
-                if events[0][1] & select.POLLIN:
-                    self._unfinished = True
-                    raise BrokenPipeError("answered before the end of the body")  # urllib3 reads the reply
+                self._stop_if_answered(events)
                 sent = self.sock.send(view)
             view = view[sent:]
 
+    def _stop_if_answered(self, events: list[tuple[int, int]]) -> None:
+        if events and events[0][1] & select.POLLIN:
+            self._unfinished = True
+            raise BrokenPipeError("answered before the end of the body")  # urllib3 goes on to read the reply
+
     def getresponse(self) -> Any:
+        # What the kernel has taken and not delivered yet gets its time, or slow lines would never finish.
+        queued_bytes = int.from_bytes(fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        self.timeout = (self.timeout or 0.0) + queued_bytes / _SLOWEST_BYTES_PER_S
         try:
             response = super().getresponse()
         except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError) as e:

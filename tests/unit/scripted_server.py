@@ -102,6 +102,8 @@ class ScriptedServer:
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
+        # Small, so that bytes which a step does not read stay with the client.
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 18)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self.port}"
 
@@ -142,7 +144,6 @@ class ScriptedServer:
                 return
             with self._lock:
                 self.connections += 1
-                self._sockets.append(sock)
             self._start(self._serve, sock)
 
     def _serve(self, sock: socket.socket) -> None:
@@ -150,6 +151,8 @@ class ScriptedServer:
         try:
             if self._tls is not None:
                 sock = self._tls.wrap_socket(sock, server_side=True)
+            with self._lock:
+                self._sockets.append(sock)
             with sock:
                 self._converse(sock)
         except OSError:

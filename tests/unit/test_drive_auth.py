@@ -1,0 +1,227 @@
+"""drivefs.drive.auth: credentials are found, read, and refreshed once for all."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import google.oauth2.credentials
+import google.oauth2.service_account
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from scripted_server import Exchange, ScriptedServer, answer
+
+from drivefs.drive import auth
+from drivefs.drive.auth import Authorizer, find_credentials_file, load_credentials
+from drivefs.drive.http import Transport
+from drivefs.errors import BadReply, SignInNeeded, Unreachable
+
+USER = {"type": "authorized_user", "client_id": "i", "client_secret": "s3cret", "refresh_token": "r3fresh"}
+FRESH = {"access_token": "new", "expires_in": 3600, "token_type": "Bearer"}
+
+
+@pytest.fixture
+def transport() -> Iterator[Transport]:
+    transport = Transport(connect_timeout_s=5, stall_timeout_s=5)
+    yield transport
+    transport.close()
+
+
+def written(folder: Path, info: object) -> Path:
+    path = folder / "credentials.json"
+    path.write_text(info if isinstance(info, str) else json.dumps(info))
+    return path
+
+
+def user_credentials(token_uri: str, token: str | None = None, expires_in_s: float = -60) -> Any:
+    expiry = (datetime.now(UTC) + timedelta(seconds=expires_in_s)).replace(tzinfo=None)
+    return google.oauth2.credentials.Credentials(
+        token, refresh_token="r3fresh", token_uri=token_uri, client_id="i", client_secret="s3cret", expiry=expiry
+    )
+
+
+def private_key() -> str:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+# --- where they are ---
+
+
+def test_credentials_are_found_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth.platformdirs, "user_config_dir", lambda name: str(tmp_path / name))
+    environ = {"DRIVEFS_CREDENTIALS": "/ours", "GOOGLE_APPLICATION_CREDENTIALS": "/theirs"}
+    stored = tmp_path / "drivefs" / "accounts" / "work.json"
+    assert find_credentials_file(Path("/explicit"), "work", environ) == Path("/explicit")
+    assert find_credentials_file(None, "work", environ) == Path("/ours")
+    del environ["DRIVEFS_CREDENTIALS"]
+    assert find_credentials_file(None, "work", environ) == Path("/theirs")
+    stored.parent.mkdir(parents=True)
+    stored.write_text("{}")
+    assert find_credentials_file(None, "work", environ) == stored
+
+
+def test_credentials_that_are_nowhere_ask_for_a_sign_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth.platformdirs, "user_config_dir", lambda name: str(tmp_path / name))
+    with pytest.raises(SignInNeeded, match="drivefs auth login"):
+        find_credentials_file(None, "default", {})
+
+
+# --- what they say ---
+
+
+def test_load_credentials_honours_the_token_uri_of_a_user_file(tmp_path: Path) -> None:
+    credentials: Any = load_credentials(written(tmp_path, {**USER, "token_uri": "http://127.0.0.1:1/token"}))
+    assert credentials.token_uri == "http://127.0.0.1:1/token"
+    assert credentials.refresh_token == "r3fresh"
+    assert not credentials.valid
+
+
+def test_load_credentials_keeps_a_token_that_is_still_good(tmp_path: Path) -> None:
+    later = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    info = {**USER, "token_uri": "http://127.0.0.1:1/token", "token": "old", "expiry": later}
+    credentials: Any = load_credentials(written(tmp_path, info))
+    assert credentials.valid
+    assert credentials.token == "old"
+
+
+def test_load_credentials_honours_the_token_uri_of_a_service_account(tmp_path: Path, transport: Transport) -> None:
+    with ScriptedServer(answer(200, FRESH)) as server:
+        info = {
+            "type": "service_account",
+            "client_email": "robot@example.com",
+            "private_key": private_key(),
+            "token_uri": f"{server.url}/token",
+        }
+        headers: dict[str, str] = {}
+        Authorizer(load_credentials(written(tmp_path, info)), transport).sign(headers)
+        assert headers["authorization"] == "Bearer new"
+        assert b"assertion=" in server.requests[0].body
+
+
+@pytest.mark.parametrize(
+    ("info", "words"),
+    [
+        ("not json", "is not JSON"),
+        ("[1]", "is not a JSON object"),
+        ({}, "neither"),
+        ({"type": "external_account"}, "neither"),
+        ({"type": ["x"]}, "neither"),
+        ({"type": "authorized_user", "client_id": "i"}, "lacks client_secret and refresh_token"),
+        ({**USER, "refresh_token": 5}, "lacks refresh_token"),
+        ({**USER, "expiry": "tomorrow"}, "make no sense"),
+        ({**USER, "expiry": 5}, "make no sense"),
+        ({"type": "service_account", "client_email": "e", "private_key": "s3cret", "token_uri": "u"}, "no sense"),
+        ({"type": "service_account", "client_email": "e"}, "lacks private_key and token_uri"),
+    ],
+)
+def test_load_credentials_says_in_one_sentence_what_is_wrong(tmp_path: Path, info: object, words: str) -> None:
+    path = written(tmp_path, info)
+    with pytest.raises(SignInNeeded, match=words) as caught:
+        load_credentials(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "drivefs auth login" in message
+    assert "\n" not in message
+    assert "s3cret" not in repr([caught.value, caught.value.__cause__])
+
+
+def test_load_credentials_tells_a_missing_from_an_unreadable_file(tmp_path: Path) -> None:
+    with pytest.raises(SignInNeeded, match="does not exist"):
+        load_credentials(tmp_path / "nowhere.json")
+    with pytest.raises(SignInNeeded, match="cannot be read"):
+        load_credentials(tmp_path)
+
+
+# --- tokens ---
+
+
+def test_many_threads_with_an_expired_token_make_one_refresh(transport: Transport) -> None:
+    with ScriptedServer(answer(200, FRESH)) as server:
+        authorizer = Authorizer(user_credentials(f"{server.url}/token"), transport)
+        together = threading.Barrier(16)
+        signed: list[str] = []
+
+        def sign() -> None:
+            together.wait(10)
+            signed.append(authorizer.sign({}))
+
+        threads = [threading.Thread(target=sign) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert signed == ["new"] * 16
+        assert len(server.requests) == 1
+        assert b"refresh_token=r3fresh" in server.requests[0].body
+
+
+def test_a_rejected_token_is_renewed_once_for_all_who_used_it(transport: Transport) -> None:
+    with ScriptedServer(answer(200, FRESH)) as server:
+        credentials = user_credentials(f"{server.url}/token", "old", expires_in_s=3600)
+        authorizer = Authorizer(credentials, transport)
+        used = [authorizer.sign({}) for _ in range(3)]
+        for token in used:
+            authorizer.renew(token)
+        assert authorizer.sign({}) == "new"
+        assert len(server.requests) == 1
+
+
+def test_a_token_about_to_expire_is_refreshed_while_the_others_go_on_with_it(transport: Transport) -> None:
+    asked, let_go = threading.Event(), threading.Event()
+
+    def slowly(exchange: Exchange) -> None:
+        exchange.read_body()
+        asked.set()
+        let_go.wait(10)
+        exchange.reply(200, FRESH)
+
+    with ScriptedServer(slowly) as server:
+        authorizer = Authorizer(user_credentials(f"{server.url}/token", "old", expires_in_s=60), transport)
+        first = threading.Thread(target=authorizer.sign, args=({},))
+        first.start()
+        assert asked.wait(10)
+        assert authorizer.sign({}) == "old"
+        let_go.set()
+        first.join(10)
+        assert authorizer.sign({}) == "new"
+
+
+def test_a_token_about_to_expire_serves_when_there_is_no_new_one(transport: Transport) -> None:
+    with ScriptedServer(lambda e: e.reset()) as server:
+        authorizer = Authorizer(user_credentials(f"{server.url}/token", "old", expires_in_s=60), transport)
+        assert authorizer.sign({}) == "old"
+
+
+@pytest.mark.parametrize("word", ["invalid_grant", "invalid_client"])
+def test_a_sign_in_that_is_over_says_so(transport: Transport, word: str) -> None:
+    with ScriptedServer(answer(400, {"error": word, "error_description": "r3fresh was revoked"})) as server:
+        with pytest.raises(SignInNeeded, match=word) as caught:
+            Authorizer(user_credentials(f"{server.url}/token"), transport).sign({})
+        assert "r3fresh" not in str(caught.value)
+        assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>", b"[]", b"5", b"{}", b'{"access_token": "t", "expires_in": "soon"}', b"\xff"]
+)
+def test_a_sign_in_server_that_talks_nonsense_is_a_drive_error(transport: Transport, body: bytes) -> None:
+    with (
+        ScriptedServer(answer(200, body)) as server,
+        pytest.raises((BadReply, SignInNeeded)),
+    ):
+        Authorizer(user_credentials(f"{server.url}/token"), transport).sign({})
+
+
+def test_a_sign_in_server_that_is_not_there_is_unreachable(transport: Transport) -> None:
+    with ScriptedServer() as server:
+        url = server.url
+    with pytest.raises(Unreachable):
+        Authorizer(user_credentials(f"{url}/token"), transport).sign({})
