@@ -1,0 +1,5 @@
+"""`python -m drivefs.emulator`."""
+
+from drivefs.emulator.command import main
+
+main()

@@ -1,0 +1,136 @@
+"""The server: routes, listening sockets, start and end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from drivefs.emulator.admin import Admin
+from drivefs.emulator.errors import ApiError
+from drivefs.emulator.exchange import Dropped, Exchange
+from drivefs.emulator.oauth import OAuth, OAuthError
+from drivefs.emulator.options import Options
+from drivefs.emulator.service import BASES, Service
+from drivefs.emulator.state import Emulator
+
+log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+# Small, so that a client is slowed by the line's pace and not by what the kernel has swallowed before.
+_SOCKET_BUFFER_BYTES = 131_072
+_BACKLOG = 512
+
+
+class Server:
+    """Takes each request to the part that answers it."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self.emulator = emulator
+        self.oauth = OAuth(emulator)
+        self.service = Service(emulator, self.oauth)
+        self.admin = Admin(emulator, self.oauth, self.service.uploads)
+        self._prefixes = tuple(base for base, _, _ in BASES)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """aiohttp's entry for each request."""
+        path = request.rel_url.raw_path
+        if path.startswith("/_admin/"):
+            return await self.admin.serve(request, path[len("/_admin/") :])
+        exchange = Exchange(self.emulator, request)
+        try:
+            if path.startswith(self._prefixes):
+                return await self.service.serve(exchange, path)
+            return await self._other(exchange, request, path)
+        except Dropped:
+            # Nobody is there any more; aiohttp wants a reply nevertheless, and drops it.
+            exchange.transport.close()
+            return web.Response(status=499)
+
+    async def _other(self, exchange: Exchange, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        if path in ("/token", "/o/oauth2/token", "/oauth2/v4/token", "/oauth2/v3/token"):
+            return await self._token(exchange)
+        error = ApiError(404, "notFound", "Not Found")
+        return await exchange.reply_json(404, error.body())
+
+    async def _token(self, exchange: Exchange) -> web.StreamResponse:
+        from urllib.parse import parse_qsl  # noqa: PLC0415
+
+        form = dict(parse_qsl((await exchange.body(1 << 20)).decode()))
+        try:
+            return await exchange.reply_json(200, self.oauth.token(form))
+        except OAuthError as refusal:
+            return await exchange.reply_json(refusal.status, refusal.body())
+
+
+def listening(port: int) -> socket.socket:
+    """A socket on loopback whose connections have small buffers."""
+    found = socket.socket()
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER_BYTES)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
+    found.bind((HOST, port))
+    found.listen(_BACKLOG)
+    return found
+
+
+def run(options: Options) -> None:
+    """Serve until SIGTERM or SIGINT. Prints one line of JSON when it answers."""
+    temporary = None if options.directory is not None else tempfile.mkdtemp(prefix="drivefs-emulator-")
+    directory = Path(temporary) if temporary is not None else options.directory
+    assert directory is not None
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        asyncio.run(_serve(directory, options))
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+async def _serve(directory: Path, options: Options) -> None:
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    emulator = Emulator(directory, options)
+    try:
+        server = Server(emulator)
+        runner = web.ServerRunner(
+            web.Server(server.handle, access_log=None, keepalive_timeout=240.0, lingering_time=1.0),
+            shutdown_timeout=0.2,
+        )
+        await runner.setup()
+        listener = listening(options.port)
+        emulator.endpoint = f"http://{HOST}:{listener.getsockname()[1]}"
+        await web.SockSite(runner, listener).start()
+        print_ready(server, options)
+        await stopping.wait()
+        await runner.cleanup()
+    finally:
+        emulator.close()
+
+
+def print_ready(server: Server, options: Options) -> None:
+    """The one line of JSON by which a caller knows that, and where, it answers."""
+    endpoint = server.emulator.endpoint
+    files = server.oauth.write_credentials(endpoint)
+    ready: dict[str, Any] = {
+        "endpoint": endpoint,
+        "credentials": str(files[options.accounts[0]]),
+        "admin": f"{endpoint}/_admin/",
+        "accounts": {email: str(path) for email, path in files.items()},
+    }
+    sys.stdout.write(json.dumps(ready) + "\n")
+    sys.stdout.flush()
+
+
+__all__ = ["Server", "run"]

@@ -1,0 +1,304 @@
+"""Requests to the API: found in the discovery document, checked, charged, carried out, logged."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from aiohttp import web
+
+from drivefs.emulator import quota, v3_changes, v3_files
+from drivefs.emulator.accounts import Caller
+from drivefs.emulator.downloads import export_bytes, media_row, send_media
+from drivefs.emulator.errors import ApiError, Malformed, bad_request, invalid, no_permission
+from drivefs.emulator.exchange import Dropped, Exchange
+from drivefs.emulator.faults import Fault
+from drivefs.emulator.oauth import OAuth
+from drivefs.emulator.requestlog import Entry
+from drivefs.emulator.schema import Api, Method, api
+from drivefs.emulator.state import Call, Emulator, dump
+from drivefs.emulator.uploads import Uploads, V3Upload
+from drivefs.emulator.v3_files import Handler
+
+BODY_LIMIT_BYTES = 8 << 20
+
+BASES = (
+    ("/drive/v3/", "v3", False),
+    ("/upload/drive/v3/", "v3", True),
+    ("/resumable/upload/drive/v3/", "v3", True),
+)
+"""Where the API lies: path prefix, version, and whether it takes content there."""
+
+
+class Service:
+    """The API of one emulator."""
+
+    def __init__(self, emulator: Emulator, oauth: OAuth) -> None:
+        self.emulator = emulator
+        self.oauth = oauth
+        self.handlers: dict[str, Handler] = {**v3_files.HANDLERS, **v3_changes.HANDLERS}
+        upload = V3Upload()
+        self.uploads = Uploads(emulator, {"drive.files.create": upload, "drive.files.update": upload})
+
+    # --- one request ---
+
+    async def serve(self, exchange: Exchange, path: str) -> web.StreamResponse:
+        """The reply to a request whose path lies below one of `BASES`."""
+        trace = _Trace(exchange, path)
+        try:
+            return await self._serve(exchange, path, trace)
+        except ApiError as error:
+            trace.reason = error.reason
+            return await exchange.reply_json(error.status, error.body(), error.headers)
+        except Malformed as error:
+            trace.reason = "badRequest"
+            return await exchange.reply_json(400, bad_request(str(error)).body())
+        finally:
+            self.emulator.log.add(trace.entry(exchange))
+
+    async def _serve(self, exchange: Exchange, path: str, trace: _Trace) -> web.StreamResponse:
+        base, version, with_media = next(entry for entry in BASES if path.startswith(entry[0]))
+        law = api(version)
+        verb = exchange.headers.get("X-HTTP-Method-Override", exchange.request.method)
+        query = parse_qsl(exchange.request.rel_url.raw_query_string, keep_blank_values=True)
+        upload_id = next((value for name, value in query if name == "upload_id"), None)
+        if with_media and upload_id is not None:
+            return await self._session(exchange, upload_id, path, trace)
+        found = law.find_method(verb, path[len(base) :])
+        if found is None or (with_media and not found[0].takes_media):
+            raise ApiError(404, "notFound", "Not Found")
+        method, variables = found
+        media = dict(query).get("alt") == "media" and method.gives_media
+        trace.method = method.id
+        trace.units = quota.cost(method.id, media=media)
+        fault = await self._befall(exchange, path, method.id, trace)
+        caller = self._caller(exchange, query)
+        trace.user = caller.user.email
+        self.emulator.quota.spend(caller.user.n, trace.units)
+        call = self.prepare(exchange, law, method, variables, query, caller)
+        call.fault = fault
+        if with_media:
+            response = await self._upload(exchange, call)
+        elif media or method.id == "drive.files.export":
+            response = await self._download(exchange, call)
+        else:
+            body = await exchange.body(BODY_LIMIT_BYTES)
+            call.body = self.read_body(law, method, body, exchange.headers.get("Content-Type", ""))
+            response = await self._reply(exchange, call, self.run(call))
+        await self._aftermath(exchange, fault)
+        return response
+
+    def prepare(
+        self,
+        exchange: Exchange,
+        law: Api,
+        method: Method,
+        variables: dict[str, str],
+        query: list[tuple[str, str]],
+        caller: Caller,
+    ) -> Call:
+        """The call, its query checked and its scope granted; still without a body."""
+        values = law.check_query(method, query)
+        if method.scopes and not method.scopes & caller.scopes:
+            raise ApiError(
+                403,
+                "insufficientPermissions",
+                "Insufficient Permission: Request had insufficient authentication scopes.",
+            )
+        call = Call(
+            emulator=self.emulator,
+            api=law,
+            method=method,
+            path={name: unquote(value) for name, value in variables.items()},
+            query=values,
+            body={},
+            caller=caller,
+            link_base=exchange.link_base(),
+            headers=exchange.headers,
+        )
+        # A mask that is wrong is refused before anything is done.
+        _ = call.mask
+        return call
+
+    def read_body(self, law: Api, method: Method, data: bytes, content_type: str) -> dict[str, Any]:
+        """The JSON body, checked."""
+        if not data.strip():
+            return {}
+        try:
+            value = json.loads(data)
+        except ValueError:
+            raise ApiError(400, "parseError", "Parse Error") from None
+        return law.check_body(method, value)
+
+    def run(self, call: Call) -> Any:
+        """Carry a call out; the reply's JSON."""
+        handler = self.handlers.get(call.method.id)
+        if handler is None:
+            raise ApiError(501, "notImplemented", f"The emulator does not have {call.method.id}.")
+        return handler(call)
+
+    def _caller(self, exchange: Exchange, query: list[tuple[str, str]]) -> Caller:
+        scheme, _, token = exchange.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() not in ("bearer", "oauth") or not token:
+            token = next((value for name, value in query if name in ("access_token", "oauth_token")), "")
+        return self.oauth.caller(token.strip())
+
+    async def _reply(self, exchange: Exchange, call: Call, value: Any) -> web.StreamResponse:
+        if value is None:
+            return await exchange.reply(204)
+        if call.fault is not None and call.fault.action == "wrong_md5":
+            value = _spoil_md5(value)
+        return await exchange.reply(200, dump(value, pretty=call.query.get("prettyPrint") is True))
+
+    # --- content ---
+
+    async def _upload(self, exchange: Exchange, call: Call) -> web.StreamResponse:
+        kind = call.query.get("uploadType") or call.query.get("upload_protocol")
+        if call.fault is not None and call.fault.action == "partial":
+            async for piece in exchange.chunks():
+                if exchange.bytes_in >= int(call.fault.rule.get("bytes") or 0) and piece:
+                    break
+            raise exchange.reset()
+
+        def parse(data: bytes) -> dict[str, Any]:
+            return self.read_body(call.api, call.method, data, "application/json")
+
+        if kind == "media":
+            return await self._reply(exchange, call, await self.uploads.simple(exchange, call))
+        if kind == "multipart":
+            return await self._reply(exchange, call, await self.uploads.multipart(exchange, call, parse))
+        if kind == "resumable":
+            call.body = parse(await exchange.body(BODY_LIMIT_BYTES))
+            return await self.uploads.start(exchange, call)
+        raise bad_request("Invalid upload request: uploadType must be media, multipart or resumable.")
+
+    async def _session(self, exchange: Exchange, upload_id: str, path: str, trace: _Trace) -> web.StreamResponse:
+        asked = exchange.headers.get("Content-Range", "").replace(" ", "").startswith("bytes*/")
+        trace.method = "upload.status" if asked else "upload.chunk"
+        trace.units = quota.OTHER
+        if exchange.request.method not in ("PUT", "POST"):
+            if exchange.request.method == "DELETE":
+                self.uploads.forget(self.uploads.session(upload_id)["id"])
+                return await exchange.reply(499, reason="Client Closed Request")
+            raise ApiError(405, "methodNotAllowed", "Method Not Allowed")
+        fault = await self._befall(exchange, path, trace.method, trace)
+        if fault is not None and fault.action == "expire_session":
+            self.uploads.forget(upload_id)
+            raise ApiError(int(fault.rule.get("status", 404)), "notFound", "Upload session not found.")
+        row = self.uploads.session(upload_id)
+        exchange.upload_id = upload_id
+        user = self.emulator.accounts.by_n(row["user"])
+        trace.user = user.email
+        self.emulator.quota.spend(user.n, trace.units)
+        law, saved = api(row["version"]), json.loads(row["params"])
+        call = Call(
+            emulator=self.emulator,
+            api=law,
+            method=law.methods[row["method"]],
+            path={} if row["file"] is None else {"fileId": row["file"]},
+            query=saved["query"],
+            body=json.loads(row["body"]),
+            caller=Caller(user, row["client"], frozenset(saved["scopes"])),
+            link_base=saved["base"],
+            fault=fault,
+        )
+        response = await self.uploads.proceed(exchange, row, call)
+        await self._aftermath(exchange, fault)
+        return response
+
+    async def _download(self, exchange: Exchange, call: Call) -> web.StreamResponse:
+        if call.method.id == "drive.files.export":
+            data, kind = export_bytes(call)
+            return await exchange.reply(200, data, content_type=kind)
+        if call.method.id.endswith("files.get") or call.method.id.endswith("revisions.get"):
+            row = call.emulator.tree.get(call.path["fileId"], call.caller, all_drives=call.all_drives)
+            revision = media_row(call)
+            return await send_media(exchange, call, revision, row["name"])
+        raise invalid(location="alt")
+
+    # --- faults ---
+
+    async def _befall(self, exchange: Exchange, path: str, method: str, trace: _Trace) -> Fault | None:
+        """Let the fault that strikes happen, as far as it happens before the effect."""
+        fault = self.emulator.faults.strike(exchange.request.method, path, method, trace.user)
+        if fault is None:
+            return None
+        trace.fault = fault.action
+        if fault.action == "error":
+            if fault.rule.get("count_units") is False:
+                trace.units = 0
+            raise fault.error()
+        if fault.action == "reset_before":
+            raise exchange.reset()
+        if fault.action == "stall" and fault.rule.get("when", "before") == "before":
+            await _stall(exchange, fault)
+        return fault
+
+    async def _aftermath(self, exchange: Exchange, fault: Fault | None) -> None:
+        """What happens between the effect and the reply."""
+        if fault is None:
+            return
+        if fault.action == "reset_after":
+            raise exchange.reset()
+        if fault.action == "error_after":
+            raise fault.error()
+        if fault.action == "stall" and fault.rule.get("when") == "after":
+            await _stall(exchange, fault)
+
+
+async def _stall(exchange: Exchange, fault: Fault) -> None:
+    seconds = fault.rule.get("seconds")
+    end_s = None if seconds is None else time.monotonic() + float(seconds)
+    # In steps, so that a client that goes away ends it.
+    while end_s is None or time.monotonic() < end_s:
+        if exchange.transport.is_closing():
+            raise Dropped
+        await asyncio.sleep(0.1 if end_s is None else min(0.1, max(0.0, end_s - time.monotonic())))
+
+
+def _spoil_md5(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            name: "0" * 32 if name == "md5Checksum" else _spoil_md5(item) for name, item in value.items()
+        }
+    return [_spoil_md5(item) for item in value] if isinstance(value, list) else value
+
+
+class _Trace:
+    """What the log will say of a request."""
+
+    __slots__ = ("fault", "method", "path", "reason", "started", "started_s", "units", "user")
+
+    def __init__(self, exchange: Exchange, path: str) -> None:
+        self.path = path
+        self.method = "unknown"
+        self.user = ""
+        self.units = 0
+        self.reason = ""
+        self.fault = ""
+        self.started_s = time.time()
+        self.started = time.monotonic()
+
+    def entry(self, exchange: Exchange) -> Entry:
+        return Entry(
+            number=0,
+            started_s=self.started_s,
+            seconds=time.monotonic() - self.started,
+            verb=exchange.request.method,
+            path=self.path,
+            method=self.method,
+            user=self.user,
+            status=exchange.status,
+            reason=self.reason,
+            units=self.units,
+            bytes_in=exchange.bytes_in,
+            bytes_out=exchange.bytes_out,
+            connection=id(exchange.transport) & 0xFFFFFF,
+            fault=self.fault,
+        )
+
+
+__all__ = ["BASES", "Service"]
