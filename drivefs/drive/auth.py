@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from drivefs.drive.http import Transport
 from drivefs.errors import BadReply, DriveError, SignInNeeded, Unreachable
 
 DRIVE_SCOPE = "https://www.googleapis.com/auth/drive"
+_TOKEN = re.compile(r"[!-~]+")
 _HOW = "run 'drivefs auth login', or give a credentials file with --credentials FILE"
 
 
@@ -168,7 +170,9 @@ class Authorizer:
                     raise
             finally:
                 self._refreshing.release()
-        token = str(self._credentials.token)
+        token = self._credentials.token
+        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+            raise BadReply("The sign-in server's token cannot be sent.")  # whoever tried would show it
         self._credentials.apply(headers, token)  # type: ignore[no-untyped-call]
         return token
 

@@ -197,8 +197,11 @@ class GoogleDrive:
         location = self._tell(call, expected=(200, 201)).headers.get("Location")
         if not location:
             raise BadReply("Drive opened an upload session without an address.")
-        address = urljoin(call.uri, location)
-        scheme = urlsplit(address).scheme
+        try:
+            address = urljoin(call.uri, location)
+            scheme = urlsplit(address).scheme
+        except ValueError:
+            raise BadReply("Drive opened an upload session at an address that is no URL.") from None
         if scheme not in ("http", "https") or (urlsplit(call.uri).scheme == "https" and scheme != "https"):
             # The token goes with every request of the session.
             raise BadReply("Drive opened an upload session at an address that is not safe.")

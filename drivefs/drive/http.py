@@ -267,7 +267,10 @@ class Transport:
         return response.status, response.headers, read_all(response)
 
     def _manager(self, url: str) -> urllib3.PoolManager:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise LocationValueError from None
         proxy = None
         if not is_loopback(parts.hostname) and not urllib.request.proxy_bypass(parts.hostname or ""):
             proxy = urllib.request.getproxies().get(parts.scheme)

@@ -210,7 +210,17 @@ def test_a_sign_in_that_is_over_says_so(transport: Transport, word: str) -> None
 
 
 @pytest.mark.parametrize(
-    "body", [b"<html>", b"[]", b"5", b"{}", b'{"access_token": "t", "expires_in": "soon"}', b"\xff"]
+    "body",
+    [
+        b"<html>",
+        b"[]",
+        b"5",
+        b"{}",
+        b"\xff",
+        b'{"access_token": 5}',
+        b'{"access_token": "a\\nb"}',
+        b'{"access_token": "t", "expires_in": "soon"}',
+    ],
 )
 def test_a_sign_in_server_that_talks_nonsense_is_a_drive_error(transport: Transport, body: bytes) -> None:
     with (
