@@ -13,18 +13,19 @@ from aiohttp import web
 
 from drivefs.emulator.accounts import FOLDER_MIME, FULL_SCOPE, Caller
 from drivefs.emulator.errors import ApiError
+from drivefs.emulator.fields import compile_mask
 from drivefs.emulator.oauth import CLIENT_ID, OAuth
 from drivefs.emulator.render import View
+from drivefs.emulator.schema import api
 from drivefs.emulator.state import Emulator, dump
 from drivefs.emulator.uploads import Uploads
 
-_TREE_FIELDS = {
-    name: {}  # type: ignore[var-annotated]
-    for name in (
-        "id name mimeType parents size md5Checksum sha1Checksum sha256Checksum headRevisionId version modifiedTime "
-        "createdTime trashed explicitlyTrashed properties shortcutDetails driveId"
-    ).split()
-}
+_TREE_FIELDS = compile_mask(
+    api("v3"),
+    "File",
+    "id,name,mimeType,parents,size,md5Checksum,sha1Checksum,sha256Checksum,headRevisionId,version,modifiedTime,"
+    "createdTime,trashed,explicitlyTrashed,properties,shortcutDetails,driveId",
+)
 
 
 class Admin:

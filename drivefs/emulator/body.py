@@ -11,15 +11,37 @@ from drivefs.emulator.render import more
 from drivefs.emulator.times import parse_ms
 
 _ALWAYS = {
-    "appProperties", "contentHints", "contentRestrictions", "copyRequiresWriterPermission", "description",
-    "downloadRestrictions", "folderColorRgb", "inheritedPermissionsDisabled", "linkShareMetadata", "mimeType",
-    "modifiedTime", "name", "originalFilename", "properties", "starred", "trashed", "viewedByMeTime",
-    "viewersCanCopyContent", "writersCanShare", "kind",
+    "appProperties",
+    "contentHints",
+    "contentRestrictions",
+    "copyRequiresWriterPermission",
+    "description",
+    "downloadRestrictions",
+    "folderColorRgb",
+    "inheritedPermissionsDisabled",
+    "linkShareMetadata",
+    "mimeType",
+    "modifiedTime",
+    "name",
+    "originalFilename",
+    "properties",
+    "starred",
+    "trashed",
+    "viewedByMeTime",
+    "viewersCanCopyContent",
+    "writersCanShare",
+    "kind",
 }
 _AT_CREATE = {"id", "parents", "createdTime", "shortcutDetails"}
 _MORE = (
-    "description", "contentRestrictions", "copyRequiresWriterPermission", "downloadRestrictions",
-    "folderColorRgb", "inheritedPermissionsDisabled", "originalFilename", "writersCanShare",
+    "description",
+    "contentRestrictions",
+    "copyRequiresWriterPermission",
+    "downloadRestrictions",
+    "folderColorRgb",
+    "inheritedPermissionsDisabled",
+    "originalFilename",
+    "writersCanShare",
 )
 PROPERTY_BYTES = 124
 PROPERTIES_PER_APP = 30
@@ -46,7 +68,7 @@ def moment(body: dict[str, Any], name: str) -> int | None:
         return parse_ms(body[name])
     except ValueError:
         raise ApiError(
-            400, "invalid", f"Invalid value for: Invalid format: \"{body[name]}\"", location=name, location_type="other"
+            400, "invalid", f'Invalid value for: Invalid format: "{body[name]}"', location=name, location_type="other"
         ) from None
 
 

@@ -16,7 +16,7 @@ _BINARY = {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
 _NUMBER = r"(\d+(?:\.\d+)?)"
 
 
-class Size(click.ParamType):
+class Size(click.ParamType[float | None]):
     """`40MB` is 40,000,000 bytes, `40MiB` is 41,943,040; `off` is no limit."""
 
     name = "size"
@@ -32,7 +32,7 @@ class Size(click.ParamType):
         return float(match.group(1)) * {**_UNITS, **_BINARY}[match.group(2) or ""]
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """`80ms`, `2s`, `1m`, `1h`; a bare number is seconds. Gives seconds."""
 
     name = "duration"
@@ -58,7 +58,9 @@ _OPTIONS = (
     click.option("--creates-per-second", type=float, default=None, help="Sustained creates and updates a user."),
     click.option("--storage", type=Size(), default=float(DEFAULT_STORAGE_BYTES), help="Of each user, or `off`."),
     click.option("--token-lifetime", type=Duration(), default=3599.0, help="Of an access token."),
-    click.option("--simple-upload-limit", type=Size(), default=float(5 << 40), help="Largest media or multipart body."),
+    click.option(
+        "--simple-upload-limit", type=Size(), default=float(5 << 40), help="Largest media or multipart body."
+    ),
     click.option("--revisions", type=int, default=100, show_default=True, help="Contents kept of one file."),
 )
 

@@ -167,9 +167,7 @@ class UploadFile:
         self._waiting_bytes = len(rest)
         offset = self.stored
         self.stored += length
-        self._writing = asyncio.get_running_loop().run_in_executor(
-            self._contents.pool, self._append, block, offset
-        )
+        self._writing = asyncio.get_running_loop().run_in_executor(self._contents.pool, self._append, block, offset)
 
     async def _settle(self) -> None:
         if self._writing is not None:

@@ -18,11 +18,23 @@ _PREFIX = "application/vnd.google-apps."
 
 EXPORTS: dict[str, tuple[str, ...]] = {
     _PREFIX + "document": (
-        ODT, DOCX, "application/pdf", "text/plain", "text/html", "text/markdown", "application/rtf",
-        "application/epub+zip", "application/zip",
+        ODT,
+        DOCX,
+        "application/pdf",
+        "text/plain",
+        "text/html",
+        "text/markdown",
+        "application/rtf",
+        "application/epub+zip",
+        "application/zip",
     ),
     _PREFIX + "spreadsheet": (
-        XLSX, ODS, "application/pdf", "text/csv", "text/tab-separated-values", "application/zip",
+        XLSX,
+        ODS,
+        "application/pdf",
+        "text/csv",
+        "text/tab-separated-values",
+        "application/zip",
     ),
     _PREFIX + "presentation": (PPTX, ODP, "application/pdf", "text/plain"),
     _PREFIX + "drawing": ("image/svg+xml", "image/png", "image/jpeg", "application/pdf"),

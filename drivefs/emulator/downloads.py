@@ -31,9 +31,7 @@ def media_row(call: Call) -> Row:
             "SELECT * FROM revisions WHERE file = ? AND id = ?", (row["n"], call.path["revisionId"])
         )
         if revision is None:
-            raise ApiError(
-                404, "notFound", f"Revision not found: {call.path['revisionId']}.", location="revisionId"
-            )
+            raise ApiError(404, "notFound", f"Revision not found: {call.path['revisionId']}.", location="revisionId")
     else:
         revision = call.emulator.db.row("SELECT * FROM revisions WHERE id = ?", (row["head"],))
     if row["size"] is None or revision is None or revision["blob"] is None:

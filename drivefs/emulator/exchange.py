@@ -84,7 +84,7 @@ class Exchange:
 
     async def _greet(self) -> None:
         if not self._greeted and self.headers.get("Expect", "").lower() == "100-continue":
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # type: ignore[attr-defined]
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._greeted = True
 
     # --- the reply ---
@@ -152,5 +152,5 @@ class Exchange:
         raw = self.transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.transport.abort()  # type: ignore[attr-defined]
+        self.transport.abort()
         return Dropped()

@@ -29,14 +29,14 @@ from typing import Any
 
 from drivefs.emulator.errors import ApiError
 
-ACTIONS = frozenset(
-    "error error_after reset_before reset_after stall partial expire_session truncate overlong corrupt wrong_md5 "
-    "incomplete".split()
-)
-_KEYS = frozenset(
-    "action verb path api user skip every probability seed count status reason message domain retry_after_s seconds "
-    "when bytes then offset location".split()
-)
+ACTIONS = frozenset((
+    "error", "error_after", "reset_before", "reset_after", "stall", "partial", "expire_session", "truncate", "overlong",
+    "corrupt", "wrong_md5", "incomplete",
+))  # fmt: skip
+_KEYS = frozenset((
+    "action", "verb", "path", "api", "user", "skip", "every", "probability", "seed", "count", "status", "reason",
+    "message", "domain", "retry_after_s", "seconds", "when", "bytes", "then", "offset", "location",
+))  # fmt: skip
 _REASONS = {400: "badRequest", 401: "authError", 403: "userRateLimitExceeded", 404: "notFound", 410: "gone",
             429: "rateLimitExceeded", 500: "internalError", 502: "badGateway", 503: "backendError",
             504: "gatewayTimeout"}  # fmt: skip
@@ -99,7 +99,8 @@ class Faults:
 
     def listing(self) -> list[dict[str, Any]]:
         return [
-            {"id": fault.number, "matched": fault.matched, "struck": fault.struck, **fault.rule} for fault in self._rules
+            {"id": fault.number, "matched": fault.matched, "struck": fault.struck, **fault.rule}
+            for fault in self._rules
         ]
 
     def strike(self, verb: str, path: str, api: str, user: str = "") -> Fault | None:

@@ -59,8 +59,9 @@ class _Parser:
             raise _refused(self.text)
         if self.peek() == "/":
             self.take()
-            below: dict[str, Any] | None = {}
-            self.selection(below)
+            inner: dict[str, Any] = {}
+            self.selection(inner)
+            below: dict[str, Any] | None = inner
         elif self.peek() == "(":
             self.take()
             below = self.selections()

@@ -82,7 +82,9 @@ class Items:
             )
         if levels and len(self.tree.ancestors(parent)) + levels > MAX_DEPTH:
             if parent["drive"]:
-                raise ApiError(403, "teamDriveHierarchyTooDeep", "The shared drive hierarchy depth will exceed the limit.")
+                raise ApiError(
+                    403, "teamDriveHierarchyTooDeep", "The shared drive hierarchy depth will exceed the limit."
+                )
             raise ApiError(
                 403,
                 "myDriveHierarchyDepthLimitExceeded",
@@ -92,7 +94,9 @@ class Items:
         if parent["drive"]:
             count = self.db.value("SELECT count(*) FROM files WHERE drive = ?", (parent["drive"],))
             if count > MAX_DRIVE_ITEMS:
-                raise ApiError(403, "teamDriveFileLimitExceeded", "The file limit for this shared drive has been exceeded.")
+                raise ApiError(
+                    403, "teamDriveFileLimitExceeded", "The file limit for this shared drive has been exceeded."
+                )
 
     def create(
         self,
@@ -365,10 +369,8 @@ class Items:
             inherited = json.loads(source["app_properties"] or "{}").get(caller.client, {})
             if inherited:
                 new["appProperties"] = {**inherited, **(new.get("appProperties") or {})}
-            if "modifiedTime" not in new and source["size"] is not None:
-                stored_ms = source["modified_ms"]
-            else:
-                stored_ms = None
+            binary = source["size"] is not None
+            stored_ms = source["modified_ms"] if binary and "modifiedTime" not in new else None
             stored = None
             head = self.db.row("SELECT * FROM revisions WHERE id = ?", (source["head"],))
             if head is not None and head["blob"] is not None:

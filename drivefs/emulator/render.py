@@ -77,9 +77,7 @@ class View:
     def state(self, row: Row) -> Row | None:
         n = row["n"]
         if n not in self._states:
-            self._states[n] = self.tree.db.row(
-                "SELECT * FROM user_state WHERE user = ? AND file = ?", (self.user, n)
-            )
+            self._states[n] = self.tree.db.row("SELECT * FROM user_state WHERE user = ? AND file = ?", (self.user, n))
         return self._states[n]
 
     def role(self, row: Row) -> str:

@@ -93,7 +93,7 @@ class Api:
                 if name in _COMMON:
                     result[name] = text
                     continue
-                raise invalid_parameter(name, f"Unknown name \"{name}\": Cannot bind query parameter.")
+                raise invalid_parameter(name, f'Unknown name "{name}": Cannot bind query parameter.')
             if spec.get("location") == "path":
                 raise invalid_parameter(name, f"Invalid value for parameter {name}")
             value = typed(name, text, spec)
@@ -166,7 +166,9 @@ def typed(name: str, text: str, spec: Mapping[str, Any]) -> Any:
         number = int(text)
         low, high = spec.get("minimum"), spec.get("maximum")
         if (low is not None and number < int(low)) or (high is not None and number > int(high)):
-            raise invalid_parameter(name, f"Invalid value '{number}'. Values must be within the range: [{low}, {high}]")
+            raise invalid_parameter(
+                name, f"Invalid value '{number}'. Values must be within the range: [{low}, {high}]"
+            )
         return number
     if "enum" in spec and name not in ("uploadType", "upload_protocol") and text not in spec["enum"]:
         raise invalid_parameter(name, f"Invalid value '{text}'. Allowed values: [{', '.join(spec['enum'])}]")

@@ -166,9 +166,7 @@ class Search:
 
 def below(select: str) -> str:
     """A SELECT of what `select` gives, and of all that lies below it."""
-    return (
-        f"WITH RECURSIVE s(n) AS ({select} UNION SELECT c.n FROM files c JOIN s ON c.parent = s.n) SELECT n FROM s"
-    )
+    return f"WITH RECURSIVE s(n) AS ({select} UNION SELECT c.n FROM files c JOIN s ON c.parent = s.n) SELECT n FROM s"
 
 
 def visible(tree: Tree, caller: Caller) -> Clause:
@@ -185,4 +183,6 @@ def visible_in_drives(tree: Tree, caller: Caller) -> Clause:
     """What the caller sees in shared drives."""
     if not tree.any_sharing:
         return "0", []
-    return f"(f.drive IS NOT NULL AND f.n IN ({below('SELECT file FROM permissions WHERE user = ?')}))", [caller.user.n]
+    return f"(f.drive IS NOT NULL AND f.n IN ({below('SELECT file FROM permissions WHERE user = ?')}))", [
+        caller.user.n
+    ]

@@ -15,12 +15,13 @@ from typing import Any
 
 from aiohttp import web
 
+from drivefs.emulator import batch
 from drivefs.emulator.admin import Admin
-from drivefs.emulator.errors import ApiError
 from drivefs.emulator.exchange import Dropped, Exchange
-from drivefs.emulator.oauth import OAuth, OAuthError
+from drivefs.emulator.oauth import OAuth
 from drivefs.emulator.options import Options
 from drivefs.emulator.service import BASES, Service
+from drivefs.emulator.signin import SignIn
 from drivefs.emulator.state import Emulator
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ HOST = "127.0.0.1"
 # Small, so that a client is slowed by the line's pace and not by what the kernel has swallowed before.
 _SOCKET_BUFFER_BYTES = 131_072
 _BACKLOG = 512
+_BATCH_PATHS = ("/batch/drive/v3", "/batch/drive/v2", "/batch")
 
 
 class Server:
@@ -38,6 +40,7 @@ class Server:
         self.emulator = emulator
         self.oauth = OAuth(emulator)
         self.service = Service(emulator, self.oauth)
+        self.sign_in = SignIn(emulator, self.oauth)
         self.admin = Admin(emulator, self.oauth, self.service.uploads)
         self._prefixes = tuple(base for base, _, _ in BASES)
 
@@ -50,26 +53,13 @@ class Server:
         try:
             if path.startswith(self._prefixes):
                 return await self.service.serve(exchange, path)
-            return await self._other(exchange, request, path)
+            if path in _BATCH_PATHS:
+                return await batch.serve(self.service, exchange)
+            return await self.sign_in.serve(exchange, path)
         except Dropped:
             # Nobody is there any more; aiohttp wants a reply nevertheless, and drops it.
             exchange.transport.close()
             return web.Response(status=499)
-
-    async def _other(self, exchange: Exchange, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        if path in ("/token", "/o/oauth2/token", "/oauth2/v4/token", "/oauth2/v3/token"):
-            return await self._token(exchange)
-        error = ApiError(404, "notFound", "Not Found")
-        return await exchange.reply_json(404, error.body())
-
-    async def _token(self, exchange: Exchange) -> web.StreamResponse:
-        from urllib.parse import parse_qsl  # noqa: PLC0415
-
-        form = dict(parse_qsl((await exchange.body(1 << 20)).decode()))
-        try:
-            return await exchange.reply_json(200, self.oauth.token(form))
-        except OAuthError as refusal:
-            return await exchange.reply_json(refusal.status, refusal.body())
 
 
 def listening(port: int) -> socket.socket:
@@ -104,33 +94,42 @@ async def _serve(directory: Path, options: Options) -> None:
     emulator = Emulator(directory, options)
     try:
         server = Server(emulator)
-        runner = web.ServerRunner(
-            web.Server(server.handle, access_log=None, keepalive_timeout=240.0, lingering_time=1.0),
-            shutdown_timeout=0.2,
-        )
+        serving = web.Server(server.handle, access_log=None, keepalive_timeout=240.0, lingering_time=1.0)
+        runner = web.ServerRunner(serving, shutdown_timeout=0.2)
         await runner.setup()
         listener = listening(options.port)
         emulator.endpoint = f"http://{HOST}:{listener.getsockname()[1]}"
         await web.SockSite(runner, listener).start()
-        print_ready(server, options)
+        ready = _ready(server, options)
+        proxy = None
+        if options.proxy_port is not None:
+            # Only here: making certificates is slow to import.
+            from drivefs.emulator.proxy import ConnectProtocol, ensure_authority  # noqa: PLC0415
+
+            authority, context = ensure_authority(directory)
+            proxy_listener = listening(options.proxy_port)
+            proxy = await loop.create_server(lambda: ConnectProtocol(context, serving), sock=proxy_listener)
+            ready.update(proxy=f"http://{HOST}:{proxy_listener.getsockname()[1]}", ca=str(authority))
+        sys.stdout.write(json.dumps(ready) + "\n")
+        sys.stdout.flush()
         await stopping.wait()
+        if proxy is not None:
+            proxy.close()
         await runner.cleanup()
     finally:
         emulator.close()
 
 
-def print_ready(server: Server, options: Options) -> None:
-    """The one line of JSON by which a caller knows that, and where, it answers."""
+def _ready(server: Server, options: Options) -> dict[str, Any]:
+    """What the one line says by which a caller knows that, and where, it answers."""
     endpoint = server.emulator.endpoint
     files = server.oauth.write_credentials(endpoint)
-    ready: dict[str, Any] = {
+    return {
         "endpoint": endpoint,
         "credentials": str(files[options.accounts[0]]),
         "admin": f"{endpoint}/_admin/",
         "accounts": {email: str(path) for email, path in files.items()},
     }
-    sys.stdout.write(json.dumps(ready) + "\n")
-    sys.stdout.flush()
 
 
 __all__ = ["Server", "run"]

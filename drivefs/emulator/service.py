@@ -10,10 +10,10 @@ from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
 
-from drivefs.emulator import quota, v3_changes, v3_files
+from drivefs.emulator import quota, v3_changes, v3_files, v3_sharing
 from drivefs.emulator.accounts import Caller
 from drivefs.emulator.downloads import export_bytes, media_row, send_media
-from drivefs.emulator.errors import ApiError, Malformed, bad_request, invalid, no_permission
+from drivefs.emulator.errors import ApiError, Malformed, bad_request, invalid
 from drivefs.emulator.exchange import Dropped, Exchange
 from drivefs.emulator.faults import Fault
 from drivefs.emulator.oauth import OAuth
@@ -39,7 +39,11 @@ class Service:
     def __init__(self, emulator: Emulator, oauth: OAuth) -> None:
         self.emulator = emulator
         self.oauth = oauth
-        self.handlers: dict[str, Handler] = {**v3_files.HANDLERS, **v3_changes.HANDLERS}
+        self.handlers: dict[str, Handler] = {
+            **v3_files.HANDLERS,
+            **v3_changes.HANDLERS,
+            **v3_sharing.HANDLERS,
+        }
         upload = V3Upload()
         self.uploads = Uploads(emulator, {"drive.files.create": upload, "drive.files.update": upload})
 
@@ -78,7 +82,7 @@ class Service:
         caller = self._caller(exchange, query)
         trace.user = caller.user.email
         self.emulator.quota.spend(caller.user.n, trace.units)
-        call = self.prepare(exchange, law, method, variables, query, caller)
+        call = self.prepare(exchange, law, method, variables, query=query, caller=caller)
         call.fault = fault
         if with_media:
             response = await self._upload(exchange, call)
@@ -86,7 +90,7 @@ class Service:
             response = await self._download(exchange, call)
         else:
             body = await exchange.body(BODY_LIMIT_BYTES)
-            call.body = self.read_body(law, method, body, exchange.headers.get("Content-Type", ""))
+            call.body = self.read_body(law, method, body)
             response = await self._reply(exchange, call, self.run(call))
         await self._aftermath(exchange, fault)
         return response
@@ -97,6 +101,7 @@ class Service:
         law: Api,
         method: Method,
         variables: dict[str, str],
+        *,
         query: list[tuple[str, str]],
         caller: Caller,
     ) -> Call:
@@ -123,7 +128,7 @@ class Service:
         _ = call.mask
         return call
 
-    def read_body(self, law: Api, method: Method, data: bytes, content_type: str) -> dict[str, Any]:
+    def read_body(self, law: Api, method: Method, data: bytes) -> dict[str, Any]:
         """The JSON body, checked."""
         if not data.strip():
             return {}
@@ -164,7 +169,7 @@ class Service:
             raise exchange.reset()
 
         def parse(data: bytes) -> dict[str, Any]:
-            return self.read_body(call.api, call.method, data, "application/json")
+            return self.read_body(call.api, call.method, data)
 
         if kind == "media":
             return await self._reply(exchange, call, await self.uploads.simple(exchange, call))
@@ -261,9 +266,7 @@ async def _stall(exchange: Exchange, fault: Fault) -> None:
 
 def _spoil_md5(value: Any) -> Any:
     if isinstance(value, dict):
-        return {
-            name: "0" * 32 if name == "md5Checksum" else _spoil_md5(item) for name, item in value.items()
-        }
+        return {name: "0" * 32 if name == "md5Checksum" else _spoil_md5(item) for name, item in value.items()}
     return [_spoil_md5(item) for item in value] if isinstance(value, list) else value
 
 

@@ -95,7 +95,9 @@ class Uploads:
         if at < 0:
             raise bad_request("Malformed multipart body.")
         await sink.write(tail[:at])
-        return self._completer(call).complete(call, await sink.finish(), _media_type(part_headers.get("content-type")))
+        return self._completer(call).complete(
+            call, await sink.finish(), _media_type(part_headers.get("content-type"))
+        )
 
     def _check_size(self, exchange: Exchange) -> None:
         if (exchange.length or 0) > self.emulator.options.simple_upload_limit_bytes:
@@ -188,9 +190,7 @@ class Uploads:
                 self._open[upload_id] = upload
             return await self._receive(exchange, row, upload, call)
 
-    async def _receive(
-        self, exchange: Exchange, row: Row, upload: UploadFile, call: Call
-    ) -> web.StreamResponse:
+    async def _receive(self, exchange: Exchange, row: Row, upload: UploadFile, call: Call) -> web.StreamResponse:
         first, last, total = self._announced(exchange, row, upload)
         partial = call.fault if call.fault is not None and call.fault.action == "partial" else None
         most = None if partial is None else int(partial.rule.get("bytes") or 0)
@@ -238,11 +238,11 @@ class Uploads:
         if size <= 0 or (total is not None and last >= total) or (length is not None and length != size):
             raise bad_request("Content-Range and Content-Length do not agree.")
         if (total is None or last + 1 < total) and size % GRAIN_BYTES:
-            raise bad_request(
-                "The size of a chunk must be a multiple of 262144 bytes, except for the last one."
-            )
+            raise bad_request("The size of a chunk must be a multiple of 262144 bytes, except for the last one.")
         if first > upload.stored:
-            raise ApiError(503, "backendError", "Invalid request. The number of bytes uploaded is less than the start.")
+            raise ApiError(
+                503, "backendError", "Invalid request. The number of bytes uploaded is less than the start."
+            )
         return first, last, total
 
     async def _take(self, exchange: Exchange, upload: UploadFile, known: int, most: int | None) -> int:

@@ -94,17 +94,14 @@ def page(call: Call, first: int, size: int) -> tuple[list[dict[str, Any]], int |
         f"SELECT f.* FROM files f WHERE f.seq >= ? AND f.is_root = 0 AND {scope[0]} ORDER BY f.seq LIMIT ?",
         (first, *scope[1], size + 1),
     )
-    found = [
-        {"seq": row["seq"], "id": row["id"], "row": row, "changed_ms": row["changed_ms"]} for row in rows
-    ]
+    found = [{"seq": row["seq"], "id": row["id"], "row": row, "changed_ms": row["changed_ms"]} for row in rows]
     if query.get("includeRemoved", query.get("includeDeleted", True)):
         removals = db.rows(
             f"SELECT * FROM removals WHERE seq >= ? AND {gone[0]} ORDER BY seq LIMIT ?",
             (first, *gone[1], size + 1),
         )
         found += [
-            {"seq": row["seq"], "id": row["file"], "row": None, "changed_ms": row["changed_ms"]}
-            for row in removals
+            {"seq": row["seq"], "id": row["file"], "row": None, "changed_ms": row["changed_ms"]} for row in removals
         ]
         found.sort(key=lambda entry: entry["seq"])
     if len(found) <= size:

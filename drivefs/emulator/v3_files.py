@@ -95,16 +95,16 @@ def generate_ids(call: Call) -> Any:
 
 def about(call: Call) -> Any:
     if not call.query.get("fields"):
-        raise ApiError(
-            400, "required", "The 'fields' parameter is required for this method.", location="fields"
-        )
+        raise ApiError(400, "required", "The 'fields' parameter is required for this method.", location="fields")
     from drivefs.emulator.documents import EXPORTS, IMPORTS  # noqa: PLC0415 - only here
 
     tree, user = call.emulator.tree, call.caller.user
     used = tree.used_bytes(user.n)
-    trash = tree.db.value(
-        "SELECT coalesce(sum(size), 0) FROM files WHERE owner = ? AND trashed = 1", (user.n,)
-    ) if "storageQuota" in call.mask or not call.mask else 0
+    trash = (
+        tree.db.value("SELECT coalesce(sum(size), 0) FROM files WHERE owner = ? AND trashed = 1", (user.n,))
+        if "storageQuota" in call.mask or not call.mask
+        else 0
+    )
     quota = {"usage": str(used), "usageInDrive": str(used), "usageInDriveTrash": str(trash)}
     if user.root is None:
         quota["limit"] = "0"
@@ -117,7 +117,7 @@ def about(call: Call) -> Any:
             "storageQuota": quota,
             "importFormats": {kind: list(made) for kind, made in IMPORTS.items()},
             "exportFormats": {kind: list(made) for kind, made in EXPORTS.items()},
-            "maxImportSizes": {kind: "10485760" for kind in EXPORTS},
+            "maxImportSizes": dict.fromkeys(EXPORTS, "10485760"),
             "maxUploadSize": "5242880000000",
             "appInstalled": False,
             "folderColorPalette": ["#ac725e", "#d06b64", "#f83a22", "#fa573c"],
