@@ -63,6 +63,15 @@ class Job:
     session: SessionUri | None
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """How much waits: jobs, bytes of sealed content, and how many of the jobs are parked."""
+
+    jobs: int
+    size_bytes: int
+    parked: int
+
+
 def _job(row: sqlite3.Row) -> Job:
     generation = row["generation"]
     session = row["session"] if generation and row["session_generation"] == generation else None
@@ -485,13 +494,28 @@ class Journal:
         for row in self._db.rows("SELECT * FROM jobs WHERE seq <= ? ORDER BY seq", (seq,)):
             yield _job(row)
 
-    def totals(self) -> tuple[int, int, int]:
-        """(jobs, bytes of sealed content that wait, oldest since_ns or 0)."""
+    def left(self, seq: int | None = None) -> Left:
+        """What waits, of all jobs or of those whose place in the order is not after `seq`."""
         row = self._db.rows(
-            "SELECT COUNT(*), COALESCE(SUM(g.size_bytes), 0), COALESCE(MIN(j.since_ns), 0)"
-            " FROM jobs j LEFT JOIN generations g ON g.generation = j.generation"
+            "SELECT COUNT(*), COALESCE(SUM(g.size_bytes), 0), COALESCE(SUM(j.state = ?), 0)"
+            " FROM jobs j LEFT JOIN generations g ON g.generation = j.generation WHERE j.seq <= ?",
+            (JobState.PARKED.value, self.last_seq if seq is None else seq),
         )[0]
-        return int(row[0]), int(row[1]), int(row[2])
+        return Left(int(row[0]), int(row[1]), int(row[2]))
+
+    def oldest(self) -> Job | None:
+        """The job that has waited for longest."""
+        row = self._db.row("SELECT * FROM jobs ORDER BY since_ns LIMIT 1")
+        return None if row is None else _job(row)
+
+    def parked(self, limit: int) -> list[Job]:
+        """The first `limit` parked jobs, in publish order."""
+        return [
+            _job(row)
+            for row in self._db.rows(
+                "SELECT * FROM jobs WHERE state = ? ORDER BY seq LIMIT ?", (JobState.PARKED.value, limit)
+            )
+        ]
 
     def hasten(self) -> None:
         """Do not wait for quiet: everything may be published now."""

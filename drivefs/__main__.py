@@ -1,0 +1,5 @@
+"""`python -m drivefs`."""
+
+from drivefs.cli import main
+
+main()

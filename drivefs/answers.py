@@ -1,0 +1,191 @@
+"""What a running mount answers on its socket: status, flush, stop.
+
+Entered by the threads that serve the socket; waits without a lock. Nothing here is durable.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Generator
+from dataclasses import asdict
+
+from drivefs.control import Handler, Json
+from drivefs.model import Inode
+from drivefs.mounts import Record, unmount
+from drivefs.store.content import State
+from drivefs.store.journal import Job, JobState
+from drivefs.store.store import Store
+from drivefs.sync.mirror import Mirror
+from drivefs.sync.uploader import Uploader
+
+STEP_S = 0.5
+"""Between two looks at the queue."""
+
+RATE_S = 0.4
+"""How long status watches the uploads under way to tell their rates."""
+
+SHOWN_JOBS = 20
+"""Parked jobs named in an answer; their number is always told."""
+
+
+class Answers:
+    """The handlers of `control.Server` for one mount."""
+
+    def __init__(
+        self,
+        record: Record,
+        *,
+        cache_limit_bytes: int,
+        store: Store,
+        mirror: Mirror,
+        uploader: Uploader,
+        snapshot_open: Callable[[], None],
+    ) -> None:
+        """`snapshot_open` seals a copy of what is open for writing, as it is now."""
+        self._record = record
+        self._cache_limit_bytes = cache_limit_bytes
+        self._store = store
+        self._mirror = mirror
+        self._uploader = uploader
+        self._snapshot_open = snapshot_open
+        self.stopping_s: float | None = None
+        """How long to go on publishing after the unmount that a client asked for; None: nobody has asked."""
+        self.ended = threading.Event()
+        """Set when the mount has ended, and what is left is known: a client that asked for it may be told."""
+
+    def handlers(self) -> dict[str, Handler]:
+        return {"status": self.status, "flush": self.flush, "stop": self.stop}
+
+    # --- status ---
+
+    def status(self, request: Json) -> Generator[Json, None, Json]:
+        """The keys are those of `cli.status`."""
+        before = {transfer.inode: transfer.done_bytes for transfer in self._uploader.active()}
+        started_s = time.monotonic()
+        if before:
+            time.sleep(RATE_S)
+        seconds = max(time.monotonic() - started_s, 1e-3)
+        journal = self._store.journal
+        left = journal.left()
+        oldest = journal.oldest()
+        pause = self._uploader.paused
+        space = self._mirror.space()
+        writing = [file for file in self._store.content.open_generations() if file.state is State.OPEN]
+        yield from ()  # a handler is a generator, whether it has progress to tell or not
+        return {
+            **{key: value for key, value in asdict(self._record).items() if key != "started_s"},
+            "mountpoint": str(self._record.mountpoint),
+            "cache_dir": str(self._record.cache_dir),
+            "log": str(self._record.log) if self._record.log is not None else None,
+            "running": True,
+            "pid": os.getpid(),
+            "since": self._record.started_s,
+            "queue": {
+                "files": left.jobs,
+                "bytes": left.size_bytes,
+                "parked": left.parked,
+                "writing_files": len(writing),
+                "writing_bytes": sum(file.size_bytes for file in writing),
+                "oldest_path": self._path(oldest.inode) if oldest is not None else None,
+                "oldest_s": max(0.0, time.time() - oldest.since_ns / 1e9) if oldest is not None else None,
+            },
+            "uploads": [
+                {
+                    "path": transfer.path,
+                    "bytes": transfer.size_bytes,
+                    "done_bytes": transfer.done_bytes,
+                    "rate_bytes_s": max(0, transfer.done_bytes - before[transfer.inode]) / seconds
+                    if transfer.inode in before
+                    else None,
+                }
+                for transfer in self._uploader.active()
+            ],
+            "parked": self._parked(),
+            "pause": {"reason": pause.reason, "until": pause.until_s} if pause is not None else None,
+            "offline": self._mirror.offline,
+            "quota": asdict(space) if space is not None else None,
+            "cache": {"limit_bytes": self._cache_limit_bytes, "clean_bytes": self._store.content.clean_bytes()},
+        }
+
+    def _path(self, inode: Inode) -> str:
+        return self._store.nodes.path(inode) or "(a deleted file)"
+
+    def _parked(self) -> list[Json]:
+        return [
+            {"path": self._path(job.inode), "reason": job.reason} for job in self._store.journal.parked(SHOWN_JOBS)
+        ]
+
+    # --- flush ---
+
+    def flush(self, request: Json) -> Generator[Json, None, Json]:
+        """Wait until all that was written before the call is on Drive; `timeout_s` bounds it.
+
+        The keys of progress and result are those of `cli.flush`.
+        """
+        self._snapshot_open()
+        timeout_s = request.get("timeout_s")
+        return (yield from self.publish(None if timeout_s is None else float(timeout_s)))
+
+    def publish(self, timeout_s: float | None) -> Generator[Json, None, Json]:
+        """Wait until every job that there is now has left the journal, or none of them can."""
+        journal = self._store.journal
+        started_s = time.monotonic()
+        seq = journal.last_seq
+        journal.hasten()
+        left = journal.left(seq)
+        total = left
+        stuck = left.parked == left.jobs
+        while not (stuck or self.ended.is_set()) and (timeout_s is None or time.monotonic() - started_s < timeout_s):
+            under_way = self._uploader.active()
+            pause = self._uploader.paused
+            yield {
+                "files": total.jobs,
+                "bytes": total.size_bytes,
+                "files_left": left.jobs,
+                "bytes_left": max(0, left.size_bytes - sum(transfer.done_bytes for transfer in under_way)),
+                "current": max(under_way, key=lambda transfer: transfer.size_bytes).path if under_way else None,
+                "pause": pause.reason if pause is not None else self._mirror.offline,
+            }
+            with journal.progress:
+                journal.progress.wait(STEP_S)
+            left = journal.left(seq)
+            stuck = left.parked == left.jobs or (
+                left.parked > 0 and not under_way and all(self._waits_for_parked(job) for job in self._jobs(seq))
+            )
+        state = "done" if left.jobs == 0 else "failed" if stuck else "ended" if self.ended.is_set() else "timed-out"
+        return {
+            "state": state,
+            "files": total.jobs,
+            "bytes": total.size_bytes,
+            "files_left": left.jobs,
+            "bytes_left": left.size_bytes,
+            "parked": self._parked() if left.parked else [],
+            "seconds": round(time.monotonic() - started_s, 3),
+        }
+
+    def _jobs(self, seq: int) -> list[Job]:
+        return list(self._store.journal.waiting_up_to(seq))
+
+    def _waits_for_parked(self, job: Job) -> bool:
+        """Whether a job is parked, or lies in a folder that cannot be made."""
+        if job.state is JobState.PARKED:
+            return True
+        above = (self._store.journal.find(folder) for folder in self._store.nodes.ancestors(job.inode))
+        return any(each is not None and each.state is JobState.PARKED for each in above)
+
+    # --- stop ---
+
+    def stop(self, request: Json) -> Generator[Json, None, Json]:
+        """Unmount, publish what came last for up to `timeout_s`, and say what is left. Raises MountBusy."""
+        self.stopping_s = float(request.get("timeout_s") or 0.0)
+        try:
+            unmount(self._record.mountpoint)
+        except BaseException:
+            self.stopping_s = None
+            raise
+        while not self.ended.wait(STEP_S):
+            yield {}
+        left = self._store.journal.left()
+        return {"files_left": left.jobs, "bytes_left": left.size_bytes}

@@ -1,0 +1,391 @@
+"""A mount's process: puts the parts together, and ends them in order. The only place that starts threads.
+
+`python -m drivefs.app` reads its settings from standard input, says on standard output in one line whether the mount
+answers, and goes on in silence; `mount --foreground` calls `run` itself. Neither a terminal library nor the emulator
+is loaded here: the process is to stay small.
+
+Threads: FUSE's own and the main thread in `serve`; the uploader's dispatcher and its transfers; downloads; Drive's
+changes; housekeeping; the control socket; and one that waits for signals, which are blocked everywhere else.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import hashlib
+import json
+import logging
+import logging.handlers
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import google.auth.credentials
+import platformdirs
+
+from drivefs.answers import Answers
+from drivefs.config import Settings
+from drivefs.control import Json, Server
+from drivefs.drive.auth import account_file, find_credentials_file, load_credentials
+from drivefs.drive.google import GoogleDrive
+from drivefs.errors import (
+    CacheFull,
+    CacheInUse,
+    DriveError,
+    DrivefsError,
+    Refused,
+    StoreError,
+    UserError,
+)
+from drivefs.fuse.libfuse import serve
+from drivefs.model import ROOT_INODE
+from drivefs.mounts import MountBusy, Record, unmount, write_record
+from drivefs.store.store import Store
+from drivefs.sync.downloader import Downloader
+from drivefs.sync.mirror import Mirror
+from drivefs.sync.root import resolve_root
+from drivefs.sync.uploader import LARGE_AT_ONCE, SMALL_AT_ONCE, Uploader
+from drivefs.vfs.vfs import Vfs
+
+log = logging.getLogger(__name__)
+
+SYNC_S = 5.0
+"""What a power cut may take of what was written without fsync (design, promise 2)."""
+
+LOG_LIMIT_BYTES = 4 << 20
+LOGS_KEPT = 3
+DOWNLOADS_AT_ONCE = 16
+REQUESTS_AT_ONCE = 16
+CHECKPOINT_BYTES = 4 << 20
+"""The database's log is moved into it when it has grown to this."""
+
+FIRST_CONTACT_S = 15.0
+"""An endpoint that does not answer the first call in this time is taken for dead."""
+
+LEAVE_S = 5.0
+"""After a signal the mount is let go by force when those who use it have not left it in this time."""
+
+SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+
+
+# --- which cache is whose ---
+
+
+def identity(file: Path, account: str, credentials: google.auth.credentials.Credentials) -> str:
+    """Whose Drive it is, as far as can be told without asking: stable when a sign-in is renewed."""
+    if file == account_file(account):
+        return account
+    email = getattr(credentials, "service_account_email", None) or getattr(credentials, "account", None)
+    return str(email) if email else str(file)
+
+
+def default_cache_folder(settings: Settings, who: str) -> Path:
+    """A folder of its own for each Drive, endpoint and root."""
+    name = who.rpartition("/")[2].removesuffix(".json")
+    if (settings.endpoint, settings.root) != (None, None) or name != who:
+        digest = hashlib.sha256(json.dumps([who, settings.endpoint, settings.root]).encode())
+        name = f"{name}-{digest.hexdigest()[:12]}"
+    return Path(platformdirs.user_cache_dir("drivefs")) / name
+
+
+# --- one mount ---
+
+
+class Mounted:
+    """The parts of one mount. `run` is its life; after it the object is spent."""
+
+    def __init__(self, settings: Settings, log_file: Path | None) -> None:
+        """Opens the cache and gets to know Drive. Raises DrivefsError; then nothing is left open."""
+        self._settings = settings
+        file = find_credentials_file(settings.credentials, settings.account)
+        credentials = load_credentials(file)
+        who = identity(file, settings.account, credentials)
+        folder = settings.cache_dir or default_cache_folder(settings, who)
+        self._drive = GoogleDrive(credentials, endpoint=settings.endpoint)
+        self.record = Record(
+            mountpoint=settings.mountpoint,
+            cache_dir=folder,
+            log=log_file,
+            account=settings.account if file == account_file(settings.account) else str(file),
+            root=settings.root,
+            endpoint=settings.endpoint,
+            read_only=settings.read_only,
+            started_s=time.time(),
+        )
+        self._store = Store(folder)
+        try:
+            self.recovered = self._store.recover()
+            self._meet_drive(who, credentials)
+            self._assemble()
+        except BaseException:
+            self._drive.close()
+            self._store.close()
+            raise
+
+    def _meet_drive(self, who: str, credentials: google.auth.credentials.Credentials) -> None:
+        """First contact, or nothing at all where the cache knows this Drive from before."""
+        db, settings = self._store.db, self._settings
+        known = self._store.nodes.get(ROOT_INODE).drive_id
+        if known is not None and (db.setting("identity"), db.setting("root") or None) == (who, settings.root):
+            return
+        # With its own short patience, so that nobody stares at a mount that cannot come.
+        first = GoogleDrive(
+            credentials,
+            endpoint=settings.endpoint,
+            connect_timeout_s=FIRST_CONTACT_S,
+            stall_timeout_s=FIRST_CONTACT_S,
+            patience_s=FIRST_CONTACT_S,
+        )
+        try:
+            root = resolve_root(first, settings.root) if settings.root is not None else first.root_id()
+            if known is not None and root != known:
+                raise UserError(
+                    f"The cache folder {self._store.folder} belongs to another account or folder of Drive: give "
+                    "another one with --cache-dir."
+                )
+            Mirror(self._store, first).start(root)
+        except DriveError as error:
+            raise _first_contact_failed(error, settings.endpoint) from error
+        finally:
+            first.close()
+        db.set_setting("identity", who)
+        db.set_setting("root", settings.root or "")
+
+    def _assemble(self) -> None:
+        settings, store = self._settings, self._store
+        self._downloads = ThreadPoolExecutor(DOWNLOADS_AT_ONCE, "download")
+        self._uploads = ThreadPoolExecutor(SMALL_AT_ONCE + LARGE_AT_ONCE, "upload")
+        self._requests = ThreadPoolExecutor(REQUESTS_AT_ONCE, "control")
+        self._mirror = Mirror(store, self._drive)
+        self._downloader = Downloader(store, self._drive, self._downloads)
+        self._uploader = Uploader(store, self._drive, self._downloader, self._uploads)
+        self._vfs = Vfs(
+            store,
+            self._mirror,
+            self._downloader,
+            uid=os.getuid(),
+            gid=os.getgid(),
+            read_only=settings.read_only,
+        )
+        self._cache_limit_bytes = settings.cache_size
+        if self._cache_limit_bytes is None:
+            room = shutil.disk_usage(store.folder).free + store.content.clean_bytes()
+            self._cache_limit_bytes = room // 2
+        self._answers = Answers(
+            self.record,
+            cache_limit_bytes=self._cache_limit_bytes,
+            store=store,
+            mirror=self._mirror,
+            uploader=self._uploader,
+            snapshot_open=self._vfs.snapshot_open,
+        )
+        self._server = Server(store.folder, self._answers.handlers(), self._requests)
+        self._stop = threading.Event()
+        self._served = threading.Event()  # `serve` has returned
+        self._ending = threading.Lock()  # taken once, by whoever ends the mount
+
+    def run(self, on_ready: Callable[[Json], None]) -> None:
+        """Serve until unmounted or told to end by a signal. Raises UserError when it cannot be mounted."""
+        settings = self._settings
+        waiting = self._store.journal.left()
+        threads = [
+            threading.Thread(target=self._uploader.run, args=(self._stop,), name="uploader"),
+            threading.Thread(target=self._mirror.run, args=(self._stop,), name="changes"),
+            threading.Thread(target=self._housekeeping, name="housekeeping"),
+            threading.Thread(target=self._server.run, name="control"),
+        ]
+        self._threads = threads
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        for thread in threads:
+            thread.start()
+        threading.Thread(target=self._wait_for_signal, name="signals", daemon=True).start()
+
+        def ready() -> None:
+            write_record(self.record)
+            log.info("Mounted on %s, cache %s", settings.mountpoint, self._store.folder)
+            on_ready(
+                {
+                    "pid": os.getpid(),
+                    "cache_dir": str(self._store.folder),
+                    "waiting_files": waiting.jobs,
+                    "waiting_bytes": waiting.size_bytes,
+                    "recovered": asdict(self.recovered),
+                }
+            )
+
+        try:
+            serve(self._vfs, settings.mountpoint, self._fuse_options(), ready)
+        except BaseException:
+            self._end(0.0)
+            raise
+        self._served.set()
+        stopping_s = self._answers.stopping_s
+        self._end(settings.stop_timeout if stopping_s is None else stopping_s)
+
+    def _fuse_options(self) -> list[str]:
+        options = [*self._settings.options]
+        if self._settings.allow_other:
+            options.append("allow_other")
+        if self._settings.read_only:
+            options.append("ro")
+        return options
+
+    # --- threads ---
+
+    def _housekeeping(self) -> None:
+        log_of_database = self._store.folder / "drivefs.db-wal"
+        while not self._stop.wait(SYNC_S):
+            try:
+                self._store.sync()
+                if log_of_database.stat().st_size > CHECKPOINT_BYTES:
+                    self._store.db.checkpoint()
+                too_much = self._store.content.clean_bytes() - (self._cache_limit_bytes or 0)
+                if too_much > 0:
+                    log.debug("Evicted %d bytes", self._store.evict(too_much))
+            except (DrivefsError, OSError) as error:
+                log.error("Housekeeping of the cache failed, and is tried again: %s", error)
+
+    def _wait_for_signal(self) -> None:
+        number = signal.sigwait(SIGNALS)
+        log.info("Ending: %s", signal.Signals(number).name)
+        mountpoint = self._settings.mountpoint
+        try:
+            try:
+                unmount(mountpoint)
+            except MountBusy:
+                unmount(mountpoint, lazy=True)
+        except UserError as error:
+            log.warning("%s", error)
+        if not self._served.wait(LEAVE_S):
+            # Somebody still has files open on it, and the kernel keeps `serve` waiting for them.
+            threading.Thread(target=self._leave, name="leaving").start()
+        # A second signal ends it at once: the cache is made for that.
+        signal.sigwait(SIGNALS)
+        os._exit(1)
+
+    def _leave(self) -> None:
+        self._end(self._settings.stop_timeout)
+        logging.shutdown()
+        os._exit(0)
+
+    # --- the end ---
+
+    def _end(self, flush_s: float) -> None:
+        """Publish for up to `flush_s`, then end the threads and close the store. The second caller waits."""
+        with self._ending:
+            if self._stop.is_set():
+                return
+            if self._served.is_set():
+                self._vfs.close()
+            else:
+                self._vfs.snapshot_open()
+            if flush_s > 0:
+                for _ in self._answers.publish(flush_s):
+                    pass
+            left = self._store.journal.left()
+            log.info("Ended with %d files (%d bytes) waiting for Drive", left.jobs, left.size_bytes)
+            self._answers.ended.set()
+            self._stop.set()
+            self._server.close()
+            self._store.journal.changed.set()
+            self._requests.shutdown(wait=True)
+            # Ends what is under way: its records say where to go on.
+            self._drive.close()
+            for thread in self._threads:
+                thread.join()
+            self._uploads.shutdown(wait=True)
+            self._downloads.shutdown(wait=True, cancel_futures=True)
+            self._store.sync()
+            self._store.close()
+
+
+def _first_contact_failed(error: DriveError, endpoint: str | None) -> UserError:
+    if isinstance(error, Refused):
+        return UserError(f"Drive does not give the mount's root folder: {str(error).rstrip('.')}.")
+    where = endpoint or "Google Drive"
+    return UserError(
+        f"{where} does not answer as Drive does ({str(error).rstrip('.')}): check the network and --endpoint; the "
+        "first mount of an account needs them, later ones do not."
+    )
+
+
+def sentence(error: DrivefsError) -> UserError:
+    """What a person is told of an error that ends the mount, with a way out."""
+    text = str(error).rstrip(".")
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, CacheInUse):
+        return UserError(f"{text}: 'drivefs status' shows it; end it, or give another folder with --cache-dir.")
+    if isinstance(error, CacheFull):
+        return UserError(f"{text}: make room on the disk of the cache, or give another folder with --cache-dir.")
+    if isinstance(error, StoreError):
+        return UserError(f"{text}: give another folder with --cache-dir.")
+    return UserError(f"{text}.")
+
+
+# --- the process in the background ---
+
+
+def start_log(file: Path, debug: bool) -> None:
+    """Log to a file that only its owner reads, and that does not grow without end."""
+
+    class Private(logging.handlers.RotatingFileHandler):
+        def _open(self):  # type: ignore[no-untyped-def]  # as in the class above
+            return os.fdopen(os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a")
+
+    handler = Private(file, maxBytes=LOG_LIMIT_BYTES, backupCount=LOGS_KEPT)
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.INFO,
+        format="%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s",
+        handlers=[handler],
+        force=True,
+    )
+
+
+def run(settings: Settings, log_file: Path | None, on_ready: Callable[[Json], None]) -> None:
+    """Mount, serve, end. Raises UserError."""
+    os.umask(0o077)
+    try:
+        Mounted(settings, log_file).run(on_ready)
+    except DrivefsError as error:
+        raise sentence(error) from error
+
+
+def main() -> int:
+    """The background process; its one argument is the log file."""
+    log_file = Path(sys.argv[1])
+    settings = Settings.from_json(sys.stdin.read())
+    debug = bool(os.environ.get("DRIVEFS_DEBUG"))
+    os.chdir("/")
+    start_log(log_file, debug)
+    faulthandler.enable()
+
+    def say(message: Json) -> None:
+        os.write(1, json.dumps(message).encode() + b"\n")
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(null, 1)
+        os.close(null)
+
+    try:
+        run(settings, log_file, lambda ready: say({"ready": ready}))
+    except UserError as error:
+        log.error("%s", error, exc_info=debug)
+        say({"error": {"message": str(error), "exit_code": error.exit_code}})
+        return error.exit_code
+    except Exception as error:
+        log.exception("The mount failed")
+        text = f"The mount failed unexpectedly ({type(error).__name__}): {log_file} says why."
+        say({"error": {"message": text, "exit_code": 1}})
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,219 @@
+"""flush and status: what is on its way to Drive.
+
+`flush --json` prints one object:
+  state        worst of the mounts': done, timed-out, failed, ended
+  mounts       a list, one object a mount that was flushed:
+    mountpoint, state
+    files, bytes            what waited when the flush began
+    files_left, bytes_left  what still does
+    parked                  up to 20 of the files that cannot be sent: [{path, reason}]
+    seconds                 how long it took
+
+`status --json` prints one object:
+  mounts       a list; running mounts, and cache folders without a mount in which something waits:
+    mountpoint, cache_dir, log, account, root, endpoint, read_only
+    running                 whether its process answers; where it does not, all below but `queue` is null or empty
+    pid, since              its process, and when it was mounted (seconds since the epoch)
+    queue                   files, bytes: what waits for Drive; parked: how many of the files cannot be sent;
+                            writing_files, writing_bytes: open and changed; oldest_path, oldest_s: waits for longest
+    uploads                 under way: [{path, bytes, done_bytes, rate_bytes_s}]
+    parked                  up to 20 of the files that cannot be sent: [{path, reason}]
+    pause                   why nothing is sent, and when it is tried again: {reason, until}
+    offline                 why Drive could not be asked for its changes
+    quota                   of Drive: {total_bytes, free_bytes}
+    cache                   {limit_bytes, clean_bytes}
+    error                   only where the cache cannot be read: a sentence
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+from drivefs.cli.progress import FlushProgress, files_text, size_text, time_text
+from drivefs.control import Json, connect
+from drivefs.errors import CacheDamaged, TimedOut, UserError
+from drivefs.mounts import Record, Running, get_running, read_records, resolve, running
+from drivefs.store.survey import survey
+
+# --- flush ---
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait no longer than this.")
+@click.option("--json", "as_json", is_flag=True, help="Print one object instead of a sentence.")
+def flush(paths: tuple[Path, ...], timeout: float | None, as_json: bool) -> None:
+    """Wait until everything written so far is on Drive, open files included.
+
+    PATHs choose the mounts they lie in; without any, all are flushed. Ends with 0 only when Drive has confirmed
+    every checksum, with 3 when the time is up, with 1 when something cannot be sent. Uploads go on in any case.
+    """
+    mounts = {one.record.cache_dir: one for one in (get_running(path) for path in paths)}
+    chosen = list(mounts.values()) or list(running())
+    if not chosen:
+        _nothing_mounted()
+    deadline_s = None if timeout is None else time.monotonic() + timeout
+    results = []
+    for one in chosen:
+        left_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
+        with FlushProgress(quiet=as_json) as progress:
+            result = one.client.ask("flush", progress.update, timeout_s=left_s)
+        results.append({"mountpoint": str(one.record.mountpoint), **result})
+        if not as_json and result["state"] == "done":
+            _say_done(one, result)
+    worst = max((result["state"] for result in results), key=["done", "timed-out", "ended", "failed"].index)
+    if as_json:
+        click.echo(json.dumps({"state": worst, "mounts": results}))
+    for result in results:
+        if result["state"] == worst != "done":
+            raise _flush_failed(result)
+
+
+def _say_done(one: Running, result: Json) -> None:
+    if result["files"]:
+        what = f"{files_text(result['files'], result['bytes'])} sent in {time_text(result['seconds'])}"
+    else:
+        what = "nothing waited"
+    click.echo(f"Everything in {one.record.mountpoint} is on Drive ({what}).")
+
+
+def _flush_failed(result: Json) -> UserError:
+    left = files_text(result["files_left"], result["bytes_left"])
+    if result["state"] == "timed-out":
+        return TimedOut(f"{left} are not on Drive yet; the uploads go on, 'drivefs status' shows them.")
+    if result["state"] == "ended":
+        return UserError(f"The mount was ended with {left} not on Drive; they wait in the cache for the next mount.")
+    named = "; ".join(f"{each['path']}: {each['reason'].rstrip('.')}" for each in result["parked"][:3])
+    return UserError(
+        f"{left} cannot be sent to Drive as things are ({named}): 'drivefs status' lists them, the next mount tries "
+        "them again."
+    )
+
+
+def _nothing_mounted() -> None:
+    for record in read_records():
+        waiting = survey(record.cache_dir)
+        if waiting.jobs:
+            raise UserError(
+                f"Nothing is mounted, and {files_text(waiting.jobs, waiting.size_bytes)} wait in {record.cache_dir}: "
+                f"'drivefs mount {record.mountpoint}' sends them."
+            )
+    raise UserError("Nothing is mounted by drivefs: 'drivefs mount FOLDER' mounts Google Drive there.")
+
+
+# --- status ---
+
+
+@click.command()
+@click.argument("mountpoint", required=False, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one object.")
+def status(mountpoint: Path | None, as_json: bool) -> None:
+    """Show the mounts, what is on its way to Drive, and what waits in a cache without a mount."""
+    wanted = resolve(mountpoint) if mountpoint is not None else None
+    found = []
+    for record in read_records():
+        if wanted is not None and record.mountpoint not in (wanted, *wanted.parents):
+            continue
+        client = connect(record.cache_dir)
+        state = client.ask("status") if client is not None else _at_rest(record)
+        queue = state["queue"]
+        if wanted is not None or state["running"] or queue is None or queue["files"] or queue["writing_files"]:
+            found.append(state)
+    if wanted is not None and not found:
+        raise UserError(f"drivefs has never mounted anything on {wanted}.")
+    if as_json:
+        click.echo(json.dumps({"mounts": found}))
+        return
+    if not found:
+        click.echo("Nothing is mounted by drivefs, and nothing waits for Drive.")
+    for state in found:
+        _show(state)
+
+
+def _at_rest(record: Record) -> Json:
+    state: Json = {
+        "mountpoint": str(record.mountpoint),
+        "cache_dir": str(record.cache_dir),
+        "log": str(record.log) if record.log is not None else None,
+        "account": record.account,
+        "root": record.root,
+        "endpoint": record.endpoint,
+        "read_only": record.read_only,
+        "running": False,
+        **dict.fromkeys(("pid", "since", "queue", "pause", "offline", "quota", "cache")),
+        "uploads": [],
+        "parked": [],
+    }
+    try:
+        waiting = survey(record.cache_dir)
+    except CacheDamaged as error:
+        return {**state, "error": str(error)}
+    state["queue"] = {
+        "files": waiting.jobs,
+        "bytes": waiting.size_bytes,
+        "parked": waiting.parked,
+        "writing_files": waiting.writing_files,
+        "writing_bytes": None,
+        "oldest_path": None,
+        "oldest_s": None if waiting.oldest_ns is None else max(0.0, time.time() - waiting.oldest_ns / 1e9),
+    }
+    return state
+
+
+def _show(state: Json) -> None:
+    queue = state["queue"]
+    if not state["running"]:
+        click.echo(f"{state['mountpoint']}: not mounted, cache {state['cache_dir']}")
+        if state.get("error"):
+            click.echo(f"  {state['error']}")
+        elif queue["files"] or queue["writing_files"]:
+            count = max(queue["files"], queue["writing_files"])
+            click.echo(
+                f"  {files_text(count, queue['bytes'])} wait for Drive: 'drivefs mount {state['mountpoint']}' sends "
+                "them."
+            )
+        else:
+            click.echo("  Everything is on Drive.")
+        return
+    mode = ", read-only" if state["read_only"] else ""
+    where = state["endpoint"] or "Google Drive"
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state["since"]))
+    click.echo(f"{state['mountpoint']}: {where}{mode}, mounted since {since} (process {state['pid']})")
+    if queue["files"]:
+        oldest = f", the oldest for {time_text(queue['oldest_s'])}: {queue['oldest_path']}"
+        click.echo(f"  Waiting    {files_text(queue['files'], queue['bytes'])}{oldest}")
+    else:
+        click.echo("  Waiting    nothing, everything that was closed is on Drive")
+    if queue["writing_files"]:
+        click.echo(f"  Writing    {files_text(queue['writing_files'], queue['writing_bytes'])} open and changed")
+    for upload in state["uploads"]:
+        _show_upload(upload)
+    if state["pause"]:
+        seconds = max(0.0, state["pause"]["until"] - time.time())
+        click.echo(f"  Paused     {state['pause']['reason']} Next try in {time_text(seconds)}.")
+    elif state["offline"]:
+        click.echo(f"  Offline    {state['offline']}")
+    for parked in state["parked"]:
+        click.echo(f"  Parked     {parked['path']}: {parked['reason']}")
+    if queue["parked"] > len(state["parked"]):
+        click.echo(f"  Parked     and {queue['parked'] - len(state['parked'])} more")
+    if state["quota"]:
+        used = state["quota"]["total_bytes"] - state["quota"]["free_bytes"]
+        click.echo(f"  Drive      {size_text(used)} of {size_text(state['quota']['total_bytes'])} used")
+    cache = state["cache"]
+    click.echo(
+        f"  Cache      {size_text(cache['clean_bytes'])} of at most {size_text(cache['limit_bytes'])} kept in "
+        f"{state['cache_dir']}"
+    )
+    if state["log"]:
+        click.echo(f"  Log        {state['log']}")
+
+
+def _show_upload(upload: Json) -> None:
+    share = 100 * upload["done_bytes"] / upload["bytes"] if upload["bytes"] else 0
+    rate = f", {size_text(upload['rate_bytes_s'])}/s" if upload["rate_bytes_s"] else ""
+    click.echo(f"  Uploading  {upload['path']}: {share:.0f} % of {size_text(upload['bytes'])}{rate}")

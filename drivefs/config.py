@@ -1,0 +1,199 @@
+"""Settings of a mount: flags over environment over file.
+
+Each setting has one name: as a flag `--cache-size`, in the environment `DRIVEFS_CACHE_SIZE`, in the file
+`cache_size` (TOML; `config_file()` says where). Nothing here looks at the mount point or at the network.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from drivefs.errors import UsageError
+
+TRANSPORTS = ("auto", "libfuse")
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:iB|B)?", re.IGNORECASE)
+_ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a mount is made with. All paths are absolute."""
+
+    mountpoint: Path
+    account: str = "default"
+    root: str | None = None
+    """Path or Drive ID of the folder to mount; None: My Drive."""
+    read_only: bool = False
+    cache_dir: Path | None = None
+    """None: a folder of the account's own under the user's cache folder."""
+    cache_size: int | None = None
+    """Bytes that clean content may take on the disk; None: half of what is free. Waiting content is not limited."""
+    allow_other: bool = False
+    credentials: Path | None = None
+    endpoint: str | None = None
+    """Root URL of the API; None: Google's."""
+    transport: str = "auto"
+    """The way to the kernel: auto takes the best one there is."""
+    options: tuple[str, ...] = ()
+    """FUSE's own mount options."""
+    stop_timeout: float = 60.0
+    """Seconds for uploads after the mount was ended by a signal or by `umount(8)`; the rest waits in the cache."""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        """What `to_json` wrote."""
+        values: dict[str, Any] = json.loads(text)
+        for name in ("mountpoint", "cache_dir", "credentials"):
+            values[name] = Path(values[name]) if values[name] is not None else None
+        return cls(**{**values, "options": tuple(values["options"])})
+
+
+def config_file() -> Path:
+    """Where the settings file is, whether it exists or not."""
+    return Path(platformdirs.user_config_dir("drivefs")) / "config.toml"
+
+
+# --- how a value is read; each raises ValueError with what it should have been ---
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `20G`, `500M`, `1.5TiB` or `4096`; the units are powers of 1024."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("a size such as 20G or 500M")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def _size(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else parse_size(str(value))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("a text")
+    return value
+
+
+def _account(value: object) -> str:
+    # It becomes the name of a file.
+    if not _ACCOUNT.fullmatch(_text(value)):
+        raise ValueError("a name of letters, digits and any of ._@+-")
+    return _text(value)
+
+
+def _path(value: object) -> Path:
+    return Path(_text(value)).expanduser().absolute()
+
+
+def _truth(value: object) -> bool:
+    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() not in known:
+        raise ValueError("yes or no")
+    return known[str(value).lower()]
+
+
+def _seconds(value: object) -> float:
+    try:
+        seconds = float(str(value))
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ValueError("a number of seconds")
+    return seconds
+
+
+def _endpoint(value: object) -> str:
+    if not re.match(r"https?://[^/]", _text(value)):
+        raise ValueError("a URL such as http://127.0.0.1:8080/")
+    return _text(value)
+
+
+def _transport(value: object) -> str:
+    if value not in TRANSPORTS:
+        raise ValueError(f"one of {', '.join(TRANSPORTS)}")
+    return str(value)
+
+
+def _options(value: object) -> tuple[str, ...]:
+    parts = value if isinstance(value, list | tuple) else str(value).split(",")
+    return tuple(option for part in parts for option in str(part).split(",") if option)
+
+
+_PARSERS: Mapping[str, Callable[[object], object]] = {
+    "account": _account,
+    "root": _text,
+    "read_only": _truth,
+    "cache_dir": _path,
+    "cache_size": _size,
+    "allow_other": _truth,
+    "credentials": _path,
+    "endpoint": _endpoint,
+    "transport": _transport,
+    "options": _options,
+    "stop_timeout": _seconds,
+}
+assert set(_PARSERS) == {field.name for field in fields(Settings)} - {"mountpoint"}
+
+_IN_OPTIONS: Mapping[str, tuple[str, bool]] = {
+    "ro": ("read_only", True),
+    "rw": ("read_only", False),
+    "allow_other": ("allow_other", True),
+}
+"""Mount options (mount(8)) that are settings of ours."""
+
+
+def load_settings(mountpoint: Path, flags: Mapping[str, object], environ: Mapping[str, str], file: Path) -> Settings:
+    """The settings of a mount; a flag that is None was not given. Raises UsageError, which names the source."""
+    values: dict[str, Any] = {}
+    for name, value in _read_file(file).items():
+        if name not in _PARSERS:
+            raise UsageError(f"There is no setting {name!r}; remove it from {file}.")
+        values[name] = _parsed(name, value, f"{name} in {file}")
+    for name in _PARSERS:
+        variable = f"DRIVEFS_{name.upper()}"
+        if environ.get(variable):
+            values[name] = _parsed(name, environ[variable], variable)
+    for name, value in flags.items():
+        if value is not None:
+            values[name] = _parsed(name, value, f"--{name.replace('_', '-')}")
+    plain: list[str] = []
+    for option in values.get("options", ()):
+        if option in _IN_OPTIONS:
+            name, truth = _IN_OPTIONS[option]
+            values[name] = truth
+        else:
+            plain.append(option)
+    values["options"] = tuple(plain)
+    return Settings(mountpoint=mountpoint, **values)
+
+
+def _parsed(name: str, value: object, source: str) -> object:
+    try:
+        return _PARSERS[name](value)
+    except ValueError as error:
+        raise UsageError(f"{source} is {str(value)!r}, and should be {error}.") from None
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UsageError(f"The settings file {file} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise UsageError(f"The settings file {file} is not TOML: {error}.") from None

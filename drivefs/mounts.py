@@ -1,0 +1,316 @@
+"""What is mounted where: the kernel's mount table, and the records of this user's mounts.
+
+A record is one small file a cache folder in the user's state folder. It is written when the folder is mounted and
+stays afterwards, so that `status` can tell what still waits there. Any process of the user may enter. A mount point
+is never looked into here when a FUSE mount may be on it: with its process dead, every look fails or hangs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import platformdirs
+
+from drivefs.control import Client, connect
+from drivefs.errors import UserError
+
+FUSE_TYPE = "fuse.drivefs"
+_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8  # umount2(2)
+_PROBE_S = 3.0
+_PROBE = "import os, sys\ntry: os.stat(sys.argv[1])\nexcept OSError as error: sys.exit(error.errno)"
+
+
+# --- the kernel's table ---
+
+
+@dataclass(frozen=True, slots=True)
+class TableEntry:
+    """A line of /proc/self/mountinfo."""
+
+    mountpoint: Path
+    fs_type: str
+    device: str
+    """major:minor; a FUSE connection's number is the minor one."""
+
+    @property
+    def is_fuse(self) -> bool:
+        return self.fs_type.split(".")[0] in ("fuse", "fuseblk")
+
+
+def read_table(text: str | None = None) -> list[TableEntry]:
+    """The mounts of this process's namespace, oldest first (proc_pid_mountinfo(5))."""
+    if text is None:
+        text = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+    entries = []
+    for line in text.splitlines():
+        mounted, _, rest = line.partition(" - ")
+        words = mounted.split(" ")
+        entries.append(TableEntry(Path(_unescaped(words[4])), rest.split(" ")[0], words[2]))
+    return entries
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def find_mount_at(mountpoint: Path) -> TableEntry | None:
+    """The uppermost mount on exactly this path; symbolic links in it are not followed."""
+    return next((entry for entry in reversed(read_table()) if entry.mountpoint == mountpoint), None)
+
+
+def find_mount_over(path: Path) -> TableEntry | None:
+    """The mount that an absolute path lies in, by its name alone."""
+    above = {path, *path.parents}
+    holding = [entry for entry in read_table() if entry.mountpoint in above]
+    return max(reversed(holding), key=lambda entry: len(entry.mountpoint.parts), default=None)
+
+
+def resolve(path: Path) -> Path:
+    """An absolute path without symbolic links, found without looking at FUSE mounts."""
+    path = Path(os.path.abspath(path))
+    entry = find_mount_over(path)
+    return path if entry is not None and entry.is_fuse else Path(os.path.realpath(path))
+
+
+# --- the records ---
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One cache folder and its mount, the running one or the last."""
+
+    mountpoint: Path
+    cache_dir: Path
+    log: Path | None
+    """None: it logs to the terminal, or wherever standard error goes."""
+    account: str
+    root: str | None
+    endpoint: str | None
+    read_only: bool
+    started_s: float
+    """When it was mounted, seconds since the epoch."""
+
+
+def state_folder() -> Path:
+    """Where logs and records are, made for this user alone."""
+    folder = Path(platformdirs.user_state_dir("drivefs"))
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The folder {folder} for logs cannot be made ({error.strerror}): set XDG_STATE_HOME to one that can."
+        ) from error
+    return folder
+
+
+def _record_path(cache_dir: Path) -> Path:
+    return state_folder() / f"{hashlib.sha256(os.fsencode(cache_dir)).hexdigest()[:16]}.json"
+
+
+def write_record(record: Record) -> None:
+    """Remember a mount, in place of what its cache folder had before. Raises UserError."""
+    path = _record_path(record.cache_dir)
+    new = path.with_suffix(f".{os.getpid()}")
+    try:
+        new.write_text(json.dumps(asdict(record), default=str))
+        new.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def read_records() -> list[Record]:
+    """All cache folders that are still there, the one mounted last first."""
+    records = []
+    for path in state_folder().glob("*.json"):
+        try:
+            values = json.loads(path.read_text())
+            for name in ("mountpoint", "cache_dir", "log"):
+                values[name] = Path(values[name]) if values[name] is not None else None
+            record = Record(**values)
+        except (OSError, ValueError, TypeError, KeyError):
+            path.unlink(missing_ok=True)  # half a record of an older drivefs: the next mount writes it anew
+            continue
+        if (record.cache_dir / "drivefs.db").exists():
+            records.append(record)
+    return sorted(records, key=lambda record: record.started_s, reverse=True)
+
+
+def find_record(mountpoint: Path) -> Record | None:
+    """The last mount on this path."""
+    return next((record for record in read_records() if record.mountpoint == mountpoint), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A mount whose process answers; `client` serves one request."""
+
+    record: Record
+    client: Client
+
+
+def running() -> Iterator[Running]:
+    """All mounts of this user whose process answers."""
+    for record in read_records():
+        client = connect(record.cache_dir)
+        if client is not None:
+            yield Running(record, client)
+
+
+def get_running(path: Path | None) -> Running:
+    """The mount that `path` lies in, or the only one there is. Raises UserError, with a way out."""
+    found = list(running())
+    if path is None:
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise UserError("Nothing is mounted by drivefs: 'drivefs mount FOLDER' mounts Google Drive there.")
+        folders = ", ".join(str(one.record.mountpoint) for one in found)
+        raise UserError(f"There are several mounts, say which one: {folders}.")
+    path = resolve(path)
+    entry = find_mount_over(path)
+    for one in found:
+        if entry is not None and one.record.mountpoint == entry.mountpoint:
+            return one
+    for one in found:  # unmounted by hand, but still at work
+        if one.record.mountpoint in (path, *path.parents):
+            return one
+    raise UserError(f"{path} is not in a mount of drivefs whose process runs: 'drivefs status' lists what there is.")
+
+
+# --- making room for a mount, and ending one ---
+
+
+def prepare_mountpoint(mountpoint: Path) -> list[str]:
+    """Make sure that something can be mounted on an absolute path: what was done for it, in sentences.
+
+    A missing folder is made, a mount whose process is dead is cleared away. Raises UserError.
+    """
+    notes = _clear_stale(mountpoint)
+    try:
+        with os.scandir(mountpoint) as entries:
+            first = next(entries, None)
+    except FileNotFoundError:
+        try:
+            mountpoint.mkdir()
+        except FileNotFoundError:
+            raise UserError(
+                f"The mount point {mountpoint} does not exist, nor the folder above it: 'mkdir -p {mountpoint}' "
+                "makes them."
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"The mount point {mountpoint} does not exist and cannot be made ({error.strerror}): "
+                "choose a folder of your own."
+            ) from error
+        return [*notes, f"Made the folder {mountpoint}."]
+    except NotADirectoryError:
+        raise UserError(f"The mount point {mountpoint} is a file: name a folder.") from None
+    except OSError as error:
+        raise UserError(
+            f"The mount point {mountpoint} cannot be looked into ({error.strerror}): choose a folder of your own."
+        ) from error
+    if first is not None:
+        raise UserError(
+            f"The mount point {mountpoint} is not empty, and would be hidden: empty it, or name another folder."
+        )
+    return notes
+
+
+def _clear_stale(mountpoint: Path) -> list[str]:
+    notes = []
+    while (entry := find_mount_at(mountpoint)) is not None and entry.is_fuse:
+        record = find_record(mountpoint) if entry.fs_type == FUSE_TYPE else None
+        if record is not None:
+            client = connect(record.cache_dir)
+            if client is not None:
+                client.close()
+                raise UserError(
+                    f"{mountpoint} is mounted by drivefs already (process {client.pid}): use it, or end it first "
+                    f"with 'drivefs umount {mountpoint}'."
+                )
+        elif not _is_dead(mountpoint):
+            raise UserError(
+                f"Something is mounted on {mountpoint} already ({entry.fs_type}): unmount it, or name another folder."
+            )
+        unmount(mountpoint, lazy=True)
+        notes.append(f"Cleared away the mount on {mountpoint} whose process had died.")
+    return notes
+
+
+def _is_dead(mountpoint: Path) -> bool:
+    """Whether a FUSE mount answers ENOTCONN; asked in a process of its own, for it may hang."""
+    try:
+        code = subprocess.run(
+            [sys.executable, "-S", "-c", _PROBE, mountpoint], timeout=_PROBE_S, check=False
+        ).returncode
+    except subprocess.TimeoutExpired:
+        return False
+    return code == errno.ENOTCONN
+
+
+class MountBusy(UserError):
+    """Something on the mount is in use."""
+
+
+def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
+    """Take the mount off its path. Raises MountBusy when it is in use and not `lazy`, UserError else."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)
+    if libc.umount2(os.fsencode(mountpoint), flags) == 0:
+        return
+    code = ctypes.get_errno()
+    if code == errno.EBUSY:
+        raise MountBusy(_busy(mountpoint))
+    if code == errno.EINVAL:
+        raise UserError(f"Nothing is mounted on {mountpoint}.")
+    if code != errno.EPERM:
+        raise UserError(f"{mountpoint} cannot be unmounted: {os.strerror(code)}.")
+    tool = shutil.which("fusermount3") or shutil.which("fusermount")
+    if tool is None:
+        raise UserError(f"fusermount3 is missing, so only root can unmount {mountpoint}: install the package fuse3.")
+    done = subprocess.run(
+        [tool, "-uz" if lazy else "-u", "--", mountpoint], capture_output=True, text=True, check=False
+    )
+    if done.returncode == 0:
+        return
+    if "busy" in done.stderr:  # fusermount3 has no exit code of its own for it
+        raise MountBusy(_busy(mountpoint))
+    raise UserError(f"{mountpoint} cannot be unmounted: {done.stderr.strip()}.")
+
+
+def _busy(mountpoint: Path) -> str:
+    return (
+        f"{mountpoint} is in use: close the files and leave the folders in it ('fuser -vm {mountpoint}' says who has "
+        "them), then unmount again."
+    )
+
+
+def check_fuse() -> None:
+    """Whether this user can mount at all. Raises UserError with what to do."""
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO):
+            raise UserError(
+                "There is no /dev/fuse: load the kernel's module ('sudo modprobe fuse'), or start the container with "
+                "'--device /dev/fuse --cap-add SYS_ADMIN'."
+            ) from None
+        raise UserError(
+            f"/dev/fuse cannot be opened ({error.strerror}): 'sudo chmod 666 /dev/fuse' opens it to all users; "
+            "in a container start it with '--device /dev/fuse --cap-add SYS_ADMIN'."
+        ) from error
+    if os.geteuid() != 0 and not (shutil.which("fusermount3") or shutil.which("fusermount")):
+        raise UserError(
+            "fusermount3 is missing, and without it only root can mount: install it with 'sudo apt install fuse3'."
+        )
