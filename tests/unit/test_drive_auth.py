@@ -14,12 +14,12 @@ import google.oauth2.service_account
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from scripted_server import Exchange, ScriptedServer, answer
 
 from drivefs.drive import auth
 from drivefs.drive.auth import Authorizer, find_credentials_file, load_credentials
 from drivefs.drive.http import Transport
 from drivefs.errors import BadReply, SignInNeeded, Unreachable
+from tests.unit.scripted_server import Exchange, ScriptedServer, answer
 
 USER = {"type": "authorized_user", "client_id": "i", "client_secret": "s3cret", "refresh_token": "r3fresh"}
 FRESH = {"access_token": "new", "expires_in": 3600, "token_type": "Bearer"}

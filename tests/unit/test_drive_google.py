@@ -14,8 +14,6 @@ from typing import Any
 
 import google.oauth2.credentials
 import pytest
-from fake_clock import FakeClock
-from scripted_server import Exchange, ScriptedServer, Step, answer, failing
 
 from drivefs.drive.api import Drive
 from drivefs.drive.google import GoogleDrive
@@ -36,6 +34,8 @@ from drivefs.errors import (
     Unreachable,
 )
 from drivefs.model import CreateTarget, DriveId, Metadata, Priority, RevisionId, SessionUri, UpdateTarget
+from tests.unit.fake_clock import FakeClock
+from tests.unit.scripted_server import Exchange, ScriptedServer, Step, answer, failing
 
 MIB = 1 << 20
 FILE, PARENT = DriveId("F"), DriveId("P")

@@ -20,10 +20,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from scripted_server import Exchange, ScriptedServer, answer
 
 from drivefs.drive.http import Transport, foreign_errors, is_loopback, read_all
 from drivefs.errors import BadReply, DriveError, Refused, Superseded, Unreachable
+from tests.unit.scripted_server import Exchange, ScriptedServer, answer
 
 MIB = 1 << 20
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 
 import pytest
-from fake_clock import FakeClock
 
 from drivefs.drive.pacing import Effort, Lane, Pacer, SystemClock, backoff_s
 from drivefs.errors import RateLimited, Unreachable
 from drivefs.model import Priority
+from tests.unit.fake_clock import FakeClock
 
 PATIENCE_S = 30.0
 

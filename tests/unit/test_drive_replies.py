@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_server import error_body
 
 from drivefs.drive import replies
 from drivefs.drive.replies import Asked, error_of
@@ -26,6 +25,7 @@ from drivefs.errors import (
     SessionGone,
 )
 from drivefs.model import FOLDER_MIME, RemoteFile
+from tests.unit.scripted_server import error_body
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -1,0 +1,519 @@
+"""The Drive client against the emulator: each promise of `drivefs.drive.api`, over real HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drivefs.drive.auth import load_credentials
+from drivefs.drive.google import GoogleDrive
+from drivefs.emulator import Options, Running, running
+from drivefs.errors import (
+    BadRange,
+    BadReply,
+    IdInUse,
+    QueueBlocked,
+    RateLimited,
+    Refused,
+    RemoteNotFound,
+    ServerFault,
+    SessionGone,
+    SignInNeeded,
+    Superseded,
+    Unreachable,
+)
+from drivefs.model import (
+    FOLDER_MIME,
+    SHORTCUT_MIME,
+    CreateTarget,
+    DriveId,
+    Metadata,
+    Priority,
+    RemoteFile,
+    RevisionId,
+    UpdateTarget,
+)
+
+KIB = 1 << 10
+MIB = 1 << 20
+CHUNK = 262_144
+
+
+class Bytes:
+    """Content in memory; reading beyond `superseded_at` takes it back."""
+
+    def __init__(self, data: bytes, superseded_at: int | None = None) -> None:
+        self.data, self.superseded_at = data, superseded_at
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.data)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        if self.superseded_at is not None and offset + length > self.superseded_at:
+            raise Superseded("newer content is coming")
+        return self.data[offset : offset + length]
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[Running]:
+    with running(Options()) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def drive(emulator: Running) -> Iterator[GoogleDrive]:
+    drive = GoogleDrive(
+        load_credentials(emulator.credentials_file),
+        endpoint=emulator.endpoint,
+        stall_timeout_s=10,
+        patience_s=3,
+        random=lambda: 0.0,
+    )
+    yield drive
+    drive.close()
+    emulator.admin.clear_faults()
+    emulator.admin.set_quota(creates_per_s=None, storage_bytes=None)
+
+
+def blob(size_bytes: int, seed: int = 1) -> bytes:
+    return hashlib.shake_128(seed.to_bytes(8, "big")).digest(size_bytes)
+
+
+def md5(data: bytes) -> str:
+    return hashlib.md5(data).hexdigest()
+
+
+def target(drive: GoogleDrive, name: str = "file", **metadata: Any) -> CreateTarget:
+    return CreateTarget(drive.generate_ids(1)[0], drive.root_id(), Metadata(name=name, **metadata))
+
+
+def uploaded(drive: GoogleDrive, data: bytes, name: str = "file") -> RemoteFile:
+    return drive.upload_small(target(drive, name), Bytes(data))
+
+
+def read(drive: GoogleDrive, file: RemoteFile, revision: RevisionId | None = None) -> bytes:
+    return b"".join(drive.download(file.id, 0, file.size_bytes or 0, revision))
+
+
+def folder(drive: GoogleDrive, name: str = "folder") -> DriveId:
+    return drive.create(target(drive, name, mime_type=FOLDER_MIME)).id
+
+
+# --- reading ---
+
+
+def test_about_says_whose_drive_it_is(drive: GoogleDrive) -> None:
+    about = drive.about()
+    assert about.email == "user@example.com"
+    assert about.usage_bytes >= 0
+
+
+def test_root_id_is_real(drive: GoogleDrive) -> None:
+    root = drive.root_id()
+    assert root != "root"
+    assert drive.get(root).mime_type == FOLDER_MIME
+    assert drive.get(root).parent is None
+
+
+def test_get_of_nothing_is_not_found(drive: GoogleDrive) -> None:
+    with pytest.raises(RemoteNotFound):
+        drive.get(DriveId("nowhere"))
+
+
+def test_children_of_many_folders_come_in_one_listing(drive: GoogleDrive, emulator: Running) -> None:
+    folders = [folder(drive, f"folder {i}") for i in range(50)]
+    files = [
+        drive.upload_small(CreateTarget(i, parent, Metadata(name="it's \\ here")), Bytes(b"x"))
+        for i, parent in zip(drive.generate_ids(50), folders, strict=True)
+    ]
+    drive.trash(files[0].id)
+    page = drive.list_children(folders)
+    assert {f.id: f.parent for f in page.files} == {f.id: f.parent for f in files[1:]}
+    assert {f.name for f in page.files} == {"it's \\ here"}
+    assert page.next_token is None
+    assert not page.incomplete
+
+
+def test_listing_goes_on_page_by_page(drive: GoogleDrive, emulator: Running) -> None:
+    parent = folder(drive, "many")
+    for number in range(1005):
+        emulator.admin.put_file(f"many/{number}", b"")
+    first = drive.list_children([parent])
+    assert len(first.files) == 1000
+    second = drive.list_children([parent], first.next_token)
+    assert second.next_token is None
+    assert len({f.id for f in first.files + second.files}) == 1005
+    everything = set()
+    token: str | None = None
+    while True:
+        page = drive.list_all(token)
+        everything |= {f.id for f in page.files}
+        token = page.next_token
+        if token is None:
+            break
+    assert everything >= {f.id for f in first.files + second.files}
+    emulator.admin.delete_file("many")
+
+
+def test_changes_tell_what_happened_since(drive: GoogleDrive) -> None:
+    token = drive.start_page_token()
+    kept, gone = uploaded(drive, b"kept"), uploaded(drive, b"gone")
+    drive.update(UpdateTarget(kept.id, Metadata(name="renamed")))
+    drive.delete(gone.id)
+    page = drive.changes(token)
+    found = {c.id: c.file for c in page.changes}
+    assert found[gone.id] is None
+    seen = found[kept.id]
+    assert seen is not None
+    assert (seen.name, seen.md5) == ("renamed", md5(b"kept"))
+    assert page.new_start_token is not None
+    assert drive.changes(page.new_start_token).changes == ()
+
+
+def test_changes_of_an_impossible_token_are_refused(drive: GoogleDrive) -> None:
+    with pytest.raises(Refused):
+        drive.changes("no such token")
+
+
+# --- writing ---
+
+
+def test_generated_ids_are_fresh(drive: GoogleDrive) -> None:
+    ids = drive.generate_ids(1000)
+    assert len(set(ids)) == 1000
+    assert not set(ids) & set(drive.generate_ids(10))
+
+
+def test_create_twice_with_one_id_says_that_it_is_in_use(drive: GoogleDrive) -> None:
+    wanted = target(drive, "once", mime_type=FOLDER_MIME)
+    drive.create(wanted)
+    with pytest.raises(IdInUse):
+        drive.create(wanted)
+    small = target(drive, "small")
+    drive.upload_small(small, Bytes(b"1"))
+    with pytest.raises(IdInUse):
+        drive.upload_small(small, Bytes(b"1"))
+
+
+def test_update_sets_names_times_parents_and_properties(drive: GoogleDrive) -> None:
+    file, parent = uploaded(drive, b"content"), folder(drive)
+    moved = drive.update(
+        UpdateTarget(
+            file.id,
+            Metadata("näme / \u0001", "text/plain", 1_600_000_000_123_456_789, {"mode": "0755", "x": "y"}),
+            add_parent=parent,
+            remove_parent=file.parent,
+        )
+    )
+    assert (moved.name, moved.mime_type, moved.parent) == ("näme / \u0001", "text/plain", parent)
+    assert moved.modified_ns == 1_600_000_000_123_000_000
+    assert dict(moved.app_properties) == {"mode": "0755", "x": "y"}
+    assert moved.revision == file.revision
+    assert moved.version > file.version
+    cut = drive.update(UpdateTarget(file.id, Metadata(app_properties={"x": None})))
+    assert dict(cut.app_properties) == {"mode": "0755"}
+
+
+def test_trash_and_delete_bear_what_is_gone(drive: GoogleDrive) -> None:
+    file = uploaded(drive, b"content")
+    for _ in range(2):
+        drive.trash(file.id)
+    assert drive.get(file.id).trashed
+    for _ in range(2):
+        drive.delete(file.id)
+    drive.trash(file.id)
+    with pytest.raises(RemoteNotFound):
+        drive.get(file.id)
+
+
+def test_shortcut_shows_its_target(drive: GoogleDrive, emulator: Running) -> None:
+    file = uploaded(drive, b"content")
+    # Made by hand: drivefs makes none itself yet.
+    call = drive._service.set_metadata(target(drive))
+    body = {"name": "shortcut", "mimeType": SHORTCUT_MIME, "shortcutDetails": {"targetId": file.id}}
+    drive._tell(call, body=json.dumps(body).encode())
+    found = [f for f in drive.list_children([drive.root_id()]).files if f.name == "shortcut"]
+    assert found[0].shortcut_target == file.id
+    assert found[0].size_bytes is None
+
+
+# --- small uploads and downloads ---
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 100 * KIB, MIB - 1, MIB, MIB + 1, 5_000_000])
+def test_small_upload_comes_back_byte_by_byte(drive: GoogleDrive, size_bytes: int) -> None:
+    data = blob(size_bytes)
+    file = uploaded(drive, data)
+    assert (file.size_bytes, file.md5) == (size_bytes, md5(data))
+    assert file.revision is not None
+    assert read(drive, file) == data
+
+
+def test_small_update_keeps_the_id_and_makes_a_revision(drive: GoogleDrive) -> None:
+    old = uploaded(drive, b"old content")
+    new = drive.upload_small(UpdateTarget(old.id, Metadata()), Bytes(b"new"))
+    assert new.id == old.id
+    assert new.name == old.name
+    assert new.revision != old.revision
+    assert read(drive, new) == b"new"
+    assert read(drive, old, old.revision) == b"old content"
+    assert read(drive, new, new.revision) == b"new"
+
+
+def test_content_may_hold_what_looks_like_the_body_around_it(drive: GoogleDrive) -> None:
+    data = b"\r\n--boundary--\r\n--" * 100
+    assert read(drive, uploaded(drive, data)) == data
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, 1), (5, 10), (999_990, 10), (123_456, 700_000), (0, 1_000_000)])
+def test_download_gives_exactly_the_range(drive: GoogleDrive, offset: int, length: int) -> None:
+    data = blob(1_000_000)
+    file = uploaded(drive, data)
+    assert b"".join(drive.download(file.id, offset, length)) == data[offset : offset + length]
+    assert b"".join(drive.download(file.id, offset, length, file.revision)) == data[offset : offset + length]
+
+
+def test_download_outside_of_the_file_is_told(drive: GoogleDrive) -> None:
+    file = uploaded(drive, b"0123456789")
+    with pytest.raises(BadRange):
+        list(drive.download(file.id, 10, 1))
+    with pytest.raises(BadReply):
+        list(drive.download(file.id, 5, 10))
+    with pytest.raises(RemoteNotFound):
+        list(drive.download(file.id, 0, 10, RevisionId("nosuch")))
+
+
+@pytest.mark.parametrize(("action", "settings"), [("truncate", {"bytes": 100_000}), ("overlong", {"bytes": 10})])
+def test_download_of_a_wrong_length_is_never_more_and_never_wrong(
+    drive: GoogleDrive, emulator: Running, action: str, settings: dict[str, int]
+) -> None:
+    data = blob(1_000_000)
+    file = uploaded(drive, data)
+    emulator.admin.add_fault(action, api="drive.files.get", count=1, **settings)
+    received = b""
+    try:
+        for piece in drive.download(file.id, 0, len(data)):
+            received += piece
+    except (BadReply, Unreachable):
+        assert len(received) < len(data)
+    assert data.startswith(received)
+    assert read(drive, file) == data
+
+
+# --- sessions ---
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, CHUNK, CHUNK + 1, 7 * MIB + 3])
+def test_session_in_one_request(drive: GoogleDrive, size_bytes: int) -> None:
+    content = Bytes(blob(size_bytes))
+    session = drive.start_session(target(drive, "big", modified_ns=1_000_000_000), size_bytes)
+    if size_bytes:  # asking after an empty file would complete it
+        assert drive.session_state(session, size_bytes).offset == 0
+    state = drive.send(session, content, 0, size_bytes, size_bytes)
+    assert state.offset == size_bytes
+    assert state.file is not None
+    assert (state.file.md5, state.file.modified_ns) == (md5(content.data), 1_000_000_000)
+    again = drive.session_state(session, size_bytes)
+    assert again.file is not None
+    assert again.file.id == state.file.id
+
+
+def test_session_goes_on_piece_by_piece_and_updates_in_place(drive: GoogleDrive) -> None:
+    old = uploaded(drive, b"old")
+    content = Bytes(blob(5 * CHUNK + 17))
+    session = drive.start_session(UpdateTarget(old.id, Metadata()), content.size_bytes)
+    state = drive.send(session, content, 0, 2 * CHUNK, content.size_bytes)
+    assert (state.offset, state.file) == (2 * CHUNK, None)
+    assert drive.session_state(session, content.size_bytes).offset == 2 * CHUNK
+    assert drive.get(old.id).md5 == md5(b"old")
+    state = drive.send(session, content, 2 * CHUNK, 3 * CHUNK + 17, content.size_bytes)
+    assert state.file is not None
+    assert (state.file.id, state.file.md5) == (old.id, md5(content.data))
+
+
+def test_session_of_an_unknown_size_is_completed_by_its_last_piece(drive: GoogleDrive) -> None:
+    content = Bytes(blob(2 * CHUNK + 5))
+    session = drive.start_session(target(drive, "stream"), None)
+    assert drive.send(session, content, 0, 2 * CHUNK, None).offset == 2 * CHUNK
+    state = drive.send(session, content, 2 * CHUNK, 5, content.size_bytes)
+    assert state.file is not None
+    assert state.file.md5 == md5(content.data)
+
+
+def test_session_takes_what_the_server_kept_as_the_truth(drive: GoogleDrive, emulator: Running) -> None:
+    content = Bytes(blob(8 * CHUNK))
+    session = drive.start_session(target(drive, "partial"), content.size_bytes)
+    emulator.admin.add_fault("partial", api="upload.chunk", count=1, bytes=3 * CHUNK)
+    offset = drive.send(session, content, 0, content.size_bytes, content.size_bytes).offset
+    assert offset < content.size_bytes
+    state = drive.send(session, content, offset, content.size_bytes - offset, content.size_bytes)
+    assert state.file is not None
+    assert state.file.md5 == md5(content.data)
+
+
+def test_session_cut_in_the_middle_goes_on_where_the_server_is(drive: GoogleDrive, emulator: Running) -> None:
+    content = Bytes(blob(8 * MIB))
+    session = drive.start_session(target(drive, "cut"), content.size_bytes)
+    emulator.admin.add_fault("partial", api="upload.chunk", count=1, bytes=4 * MIB, then="reset")
+    with pytest.raises(Unreachable):
+        drive.send(session, content, 0, content.size_bytes, content.size_bytes)
+    offset = drive.session_state(session, content.size_bytes).offset
+    assert offset >= 3 * MIB
+    state = drive.send(session, content, offset, content.size_bytes - offset, content.size_bytes)
+    assert state.file is not None
+    assert state.file.md5 == md5(content.data)
+
+
+def test_session_whose_last_reply_was_lost_is_complete(drive: GoogleDrive, emulator: Running) -> None:
+    content = Bytes(blob(MIB))
+    session = drive.start_session(target(drive, "lost reply"), content.size_bytes)
+    emulator.admin.add_fault("reset_after", api="upload.chunk", count=1)
+    with pytest.raises(Unreachable):
+        drive.send(session, content, 0, MIB, MIB)
+    state = drive.session_state(session, MIB)
+    assert state.file is not None
+    assert state.file.md5 == md5(content.data)
+
+
+def test_session_that_is_forgotten_says_so(drive: GoogleDrive, emulator: Running) -> None:
+    content = Bytes(blob(MIB))
+    for status in (404, 410):
+        session = drive.start_session(target(drive, "expired"), MIB)
+        emulator.admin.add_fault("expire_session", api="upload.chunk", count=1, status=status)
+        with pytest.raises(SessionGone):
+            drive.send(session, content, 0, MIB, MIB)
+        with pytest.raises(SessionGone):
+            drive.session_state(session, MIB)
+
+
+def test_session_whose_content_is_taken_back_leaves_no_file(drive: GoogleDrive) -> None:
+    wanted = target(drive, "superseded")
+    session = drive.start_session(wanted, 8 * MIB)
+    with pytest.raises(Superseded):
+        drive.send(session, Bytes(blob(8 * MIB), superseded_at=5 * MIB), 0, 8 * MIB, 8 * MIB)
+    with pytest.raises(RemoteNotFound):
+        drive.get(wanted.id)
+    with pytest.raises(Superseded):
+        drive.upload_small(target(drive, "superseded"), Bytes(blob(MIB), superseded_at=5))
+
+
+# --- trouble ---
+
+
+def test_lost_reply_of_a_create_shows_as_an_id_in_use(drive: GoogleDrive, emulator: Running) -> None:
+    wanted = target(drive, "lost")
+    emulator.admin.add_fault("reset_after", api="drive.files.create", count=1)
+    with pytest.raises(Unreachable):
+        drive.upload_small(wanted, Bytes(b"data"))
+    with pytest.raises(IdInUse):
+        drive.upload_small(wanted, Bytes(b"data"))
+    assert drive.get(wanted.id).md5 == md5(b"data")
+
+
+def test_reading_outlives_faults_of_the_server(drive: GoogleDrive, emulator: Running) -> None:
+    file = uploaded(drive, b"data")
+    for action, more in (("error", {"status": 503}), ("reset_before", {}), ("error", {"status": 429})):
+        emulator.admin.add_fault(action, api="drive.files.get", count=1, **more)
+        assert drive.get(file.id).id == file.id
+
+
+def test_writing_tells_of_faults_of_the_server(drive: GoogleDrive, emulator: Running) -> None:
+    emulator.admin.add_fault("error_after", api="drive.files.create", count=1, status=500)
+    with pytest.raises(ServerFault):
+        folder(drive)
+
+
+def test_full_drive_blocks_the_queue(drive: GoogleDrive, emulator: Running) -> None:
+    emulator.admin.set_quota(storage_bytes=1)
+    with pytest.raises(QueueBlocked) as caught:
+        uploaded(drive, b"too much")
+    assert caught.value.reason == "storageQuotaExceeded"
+
+
+def test_rate_limit_is_waited_out(drive: GoogleDrive, emulator: Running) -> None:
+    emulator.admin.add_fault("error", api="drive.files.create", count=1, status=403, reason="userRateLimitExceeded")
+    assert uploaded(drive, b"data").md5 == md5(b"data")
+    emulator.admin.add_fault("error", api="drive.files.create", status=403, reason="userRateLimitExceeded")
+    with pytest.raises(RateLimited):
+        uploaded(drive, b"data")
+
+
+def test_expired_tokens_are_renewed_under_many_threads(emulator: Running) -> None:
+    drive = GoogleDrive(load_credentials(emulator.credentials_file), endpoint=emulator.endpoint)
+    drive.root_id()
+    emulator.admin.expire_tokens()
+    errors: list[BaseException] = []
+
+    def about() -> None:
+        try:
+            drive.about()
+        except BaseException as e:
+            errors.append(e)
+            raise
+
+    threads = [threading.Thread(target=about) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    drive.close()
+    assert errors == []
+
+
+def test_revoked_sign_in_says_so() -> None:
+    with running(Options()) as emulator:
+        drive = GoogleDrive(load_credentials(emulator.credentials_file), endpoint=emulator.endpoint)
+        drive.about()
+        emulator.admin.revoke_tokens()
+        with pytest.raises(SignInNeeded, match="invalid_grant"):
+            drive.about()
+        drive.close()
+
+
+def test_service_account_signs_in(emulator: Running) -> None:
+    drive = GoogleDrive(load_credentials(Path(emulator.admin.service_account())), endpoint=emulator.endpoint)
+    assert drive.about().email
+    drive.close()
+
+
+def test_endpoint_that_does_not_answer_is_unreachable() -> None:
+    with running(Options()) as emulator:
+        credentials, endpoint = load_credentials(emulator.credentials_file), emulator.endpoint
+    drive = GoogleDrive(credentials, endpoint=endpoint, patience_s=0)
+    with pytest.raises(Unreachable):
+        drive.about()
+    drive.close()
+
+
+def test_many_small_creates_by_many_threads(drive: GoogleDrive, emulator: Running) -> None:
+    parent = folder(drive, "crowd")
+    ids = iter(drive.generate_ids(200))
+    lock = threading.Lock()
+    files: list[RemoteFile] = []
+
+    def work() -> None:
+        while True:
+            with lock:
+                file_id = next(ids, None)
+            if file_id is None:
+                return
+            wanted = CreateTarget(file_id, parent, Metadata(name=file_id))
+            file = drive.at(Priority.PUBLISH).upload_small(wanted, Bytes(file_id.encode() * 100))
+            with lock:
+                files.append(file)
+
+    threads = [threading.Thread(target=work) for _ in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(files) == 200
+    assert all(f.md5 == md5(f.id.encode() * 100) for f in files)
+    assert len(drive.list_children([parent]).files) == 200
