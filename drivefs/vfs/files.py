@@ -1,0 +1,333 @@
+"""Open files: reading and writing through handles.
+
+Any thread may enter; calls on one inode that change it go one after another. A file is marked dirty in the journal
+before its first byte changes. It is sealed, which makes it wait for Drive, when nobody is writing any more: at the
+close(2) of the last writing handle, before that call returns. A handle that was closed and writes again (a copy of
+the descriptor in another process, a map) marks the file dirty again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from drivefs.errors import BadHandle, CacheFull, Exists, InvalidArgument, IsDirectory, NoEntry, NotSupported
+from drivefs.model import Inode, Kind
+from drivefs.store.content import ContentFile
+from drivefs.store.nodes import Node
+from drivefs.store.store import Store
+from drivefs.vfs.opened import OpenFile, OpenFiles
+from drivefs.vfs.ports import Downloader
+from drivefs.vfs.rights import Rights
+from drivefs.vfs.tree import Tree
+
+T = TypeVar("T")
+
+EVICT_BYTES = 256 << 20
+"""Clean content that is dropped at least when the disk is full, so that not every write has to."""
+
+FILE_LIMIT_BYTES = (1 << 63) - 1
+
+
+@dataclass(slots=True, eq=False)
+class Handle:
+    """One open(2) of a file."""
+
+    number: int
+    opened: OpenFile
+    readable: bool
+    writable: bool
+    append: bool
+    closed: bool = False  # closed since it last wrote; guarded by opened.lock
+
+
+class Files:
+    """The open files of one mount."""
+
+    def __init__(self, store: Store, downloader: Downloader, opened: OpenFiles, tree: Tree, rights: Rights) -> None:
+        self._store = store
+        self._downloader = downloader
+        self._opened = opened
+        self._tree = tree
+        self._rights = rights
+        self._numbers = itertools.count(1)
+        self._handles: dict[int, Handle] = {}  # single operations of a dict only
+
+    # --- opening and closing ---
+
+    def create(self, parent: Inode, name: str, mode: int, flags: int) -> Handle:
+        """open(2) with O_CREAT. Raises Exists under O_EXCL, and what `Tree.make_folder` and `open` raise."""
+        self._tree.prepare_new(parent, name)
+        while True:
+            found = self._store.nodes.find_child(parent, name)
+            if found is None:
+                try:
+                    return self._create(parent, name, mode, flags)
+                except Exists:
+                    continue  # another one was faster
+            if flags & os.O_EXCL:
+                raise Exists("The name is taken.")
+            try:
+                return self.open(found.inode, flags)
+            except NoEntry:
+                continue  # unlinked meanwhile
+
+    def _create(self, parent: Inode, name: str, mode: int, flags: int) -> Handle:
+        opened: OpenFile | None = None
+        try:
+            with self._store.db.transaction():
+                node = self._tree.add(parent, name, Kind.FILE, mode)
+                opened = self._opened.acquire(node.inode)
+                opened.file = self._store.journal.start_anew(node)
+        except BaseException:
+            if opened is not None:
+                self._opened.release(opened)
+            raise
+        return self._handle(opened, flags)
+
+    def make(self, parent: Inode, name: str, mode: int) -> Inode:
+        """mknod(2) of a regular file. Raises Exists, and what `create` raises."""
+        handle = self.create(parent, name, mode, os.O_WRONLY | os.O_EXCL)
+        self.release(handle.number)
+        return handle.opened.inode
+
+    def open(self, inode: Inode, flags: int) -> Handle:
+        """open(2) of a file that is there. Raises NoEntry, IsDirectory, ReadOnly, AccessDenied."""
+        writable = flags & os.O_ACCMODE != os.O_RDONLY
+        if writable or flags & os.O_TRUNC:
+            self._rights.check_mount()
+        opened = self._opened.acquire(inode)
+        try:
+            node = self._store.nodes.get(inode)
+            if node.kind is Kind.FOLDER:
+                raise IsDirectory("A folder cannot be opened as a file.")
+            if writable or flags & os.O_TRUNC:
+                self._rights.check(node)
+            with opened.lock:
+                if flags & os.O_TRUNC:
+                    self._truncate(opened, 0)
+                    if not writable:
+                        self._settle(opened)
+                return self._handle(opened, flags)
+        except BaseException:
+            self._opened.release(opened)
+            raise
+
+    def _handle(self, opened: OpenFile, flags: int) -> Handle:
+        mode = flags & os.O_ACCMODE
+        handle = Handle(
+            number=next(self._numbers),
+            opened=opened,
+            readable=mode != os.O_WRONLY,
+            writable=mode != os.O_RDONLY,
+            append=bool(flags & os.O_APPEND),
+        )
+        if handle.writable:
+            opened.busy += 1
+        self._handles[handle.number] = handle
+        return handle
+
+    def handle(self, number: int) -> Handle:
+        """Raises BadHandle."""
+        try:
+            return self._handles[number]
+        except KeyError as error:
+            raise BadHandle("The handle is closed.") from error
+
+    def flush(self, number: int) -> None:
+        """close(2) of one descriptor of the handle; there may be others, and it may write again."""
+        handle = self.handle(number)
+        if not handle.writable:
+            return
+        with handle.opened.lock:
+            self._stop_writing(handle)
+
+    def release(self, number: int) -> None:
+        """The last descriptor of the handle is closed."""
+        handle = self.handle(number)
+        del self._handles[number]
+        try:
+            if handle.writable:
+                with handle.opened.lock:
+                    self._stop_writing(handle)
+        finally:
+            self._opened.release(handle.opened)
+
+    def _stop_writing(self, handle: Handle) -> None:
+        if not handle.closed:
+            handle.closed = True
+            handle.opened.busy -= 1
+        self._settle(handle.opened)
+
+    def _settle(self, opened: OpenFile) -> None:
+        """Seal what nobody writes any more. What has no name is not for Drive."""
+        if opened.busy or opened.file is None or not opened.dirty:
+            return
+        with self._store.db.transaction():
+            if not self._is_unnamed(opened):
+                self._store.journal.seal(opened.file)
+                opened.sent = None
+
+    def _is_unnamed(self, opened: OpenFile) -> bool:
+        node = self._store.nodes.find(opened.inode)
+        return node is None or node.unnamed
+
+    # --- reading ---
+
+    def read(self, number: int, offset: int, length: int) -> bytes:
+        """Up to `length` bytes, fewer only at the end. Raises BadHandle, DriveError, CacheDamaged, CacheFull."""
+        file = self._use_for_reading(number, offset, length)
+        try:
+            return file.read(offset, length)
+        finally:
+            file.close()
+
+    def read_into(self, number: int, offset: int, buffer: memoryview) -> int:
+        """Like `read`, into the caller's memory."""
+        file = self._use_for_reading(number, offset, len(buffer))
+        try:
+            return file.read_into(offset, buffer)
+        finally:
+            file.close()
+
+    def _use_for_reading(self, number: int, offset: int, length: int) -> ContentFile:
+        handle = self.handle(number)
+        if not handle.readable:
+            raise BadHandle("The file is open for writing only.")
+        opened = handle.opened
+        file = opened.file
+        if file is None or not file.use():
+            with opened.lock:
+                file = self._opened.load(opened)
+                file.use()
+        try:
+            if file.base is not None:
+                # The lock is free meanwhile: others may write while this one waits for Drive.
+                self._downloader.ensure(file, offset, offset + length)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    # --- writing ---
+
+    def write(self, number: int, offset: int, data: bytes | memoryview) -> int:
+        """Write all of `data`; at the end under O_APPEND. Raises BadHandle, CacheFull, CacheDamaged."""
+        handle = self.handle(number)
+        if not handle.writable:
+            raise BadHandle("The file is open for reading only.")
+        opened = handle.opened
+        with opened.lock:
+            self._go_on_writing(handle)
+            file = self._with_room(lambda: self._writable(opened))
+            if handle.append:
+                offset = file.size_bytes
+            return self._with_room(lambda: file.write(offset, data))
+
+    @staticmethod
+    def _go_on_writing(handle: Handle) -> None:
+        if handle.closed:
+            handle.closed = False
+            handle.opened.busy += 1
+
+    def _with_room(self, action: Callable[[], T]) -> T:
+        """Do `action`, once more after clean content was dropped when the disk is full."""
+        try:
+            return action()
+        except CacheFull:
+            if not self._store.evict(EVICT_BYTES):
+                raise
+        return action()
+
+    def _writable(self, opened: OpenFile) -> ContentFile:
+        """The live content, marked dirty."""
+        file = self._opened.load(opened)
+        if not opened.dirty:
+            file = opened.file = self._store.journal.start_writing(file)
+        return file
+
+    def truncate(self, inode: Inode, size_bytes: int, number: int | None = None) -> None:
+        """truncate(2), or ftruncate(2) with a handle. Raises NoEntry, IsDirectory, BadHandle, CacheFull."""
+        self._rights.check_mount()
+        if not 0 <= size_bytes <= FILE_LIMIT_BYTES:
+            raise InvalidArgument("A file has 0 to 2^63 - 1 bytes.")
+        if number is not None and not self.handle(number).writable:
+            raise InvalidArgument("The file is open for reading only.")
+        with self._opened.used(inode) as opened:
+            node = self._file_node(inode)
+            if number is None:
+                self._rights.check(node)
+            self._truncate(opened, size_bytes)
+            self._settle(opened)
+
+    def _file_node(self, inode: Inode) -> Node:
+        node = self._store.nodes.get(inode)
+        if node.kind is not Kind.FILE:
+            raise IsDirectory("Only a file has a size to set.")
+        return node
+
+    def _truncate(self, opened: OpenFile, size_bytes: int) -> None:
+        """Set the size; a file that has it already is not changed."""
+        if size_bytes == self._opened.attributes(opened.inode).size_bytes:
+            return
+        if size_bytes:
+            self._with_room(lambda: self._writable(opened).truncate(size_bytes))
+        else:
+            # Needs nothing of the old content, not even from Drive; and an upload of it can go on.
+            file = self._with_room(lambda: self._store.journal.start_anew(self._store.nodes.get(opened.inode)))
+            old, opened.file = opened.file, file
+            if old is not None:
+                old.close()
+
+    def allocate(self, number: int, mode: int, offset: int, length: int) -> None:
+        """fallocate(2): mode 0 makes the file long enough. Raises NotSupported for other modes."""
+        handle = self.handle(number)
+        if mode:
+            raise NotSupported("Holes cannot be punched.")
+        if not handle.writable:
+            raise BadHandle("The file is open for reading only.")
+        end = offset + length
+        with handle.opened.lock:
+            self._go_on_writing(handle)
+            if end > self._opened.attributes(handle.opened.inode).size_bytes:
+                self._truncate(handle.opened, end)
+
+    def sync(self, number: int) -> None:
+        """fsync(2): the content is on the disk, then the journal's record of it."""
+        file = self.handle(number).opened.file
+        if file is not None and file.use():
+            try:
+                file.sync()
+            finally:
+                file.close()
+        self.sync_names()
+
+    def sync_names(self) -> None:
+        """fsync(2) of a folder: every change of names that returned is on the disk."""
+        self._store.db.sync()
+
+    # --- for flush, status and the end ---
+
+    def snapshot_all(self) -> None:
+        """Send a copy of every open file as it is now, so that a flush covers them."""
+        for opened in self._opened.all():
+            with opened.lock:
+                file = opened.file
+                if file is None or not opened.dirty or self._is_unnamed(opened):
+                    continue
+                state = (file.size_bytes, file.mtime_ns)
+                if state != opened.sent:
+                    self._store.journal.seal_snapshot(file)
+                    opened.sent = state
+
+    def count_dirty(self) -> int:
+        """Open files that are being written."""
+        return sum(opened.dirty for opened in self._opened.all())
+
+    def release_all(self) -> None:
+        """Close all handles: the kernel is gone and will close none of them."""
+        for number in list(self._handles):
+            self.release(number)

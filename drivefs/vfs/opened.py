@@ -1,0 +1,168 @@
+"""The inodes that are open, each with its one live content, and how any inode looks right now.
+
+Any thread may enter. Locks are taken in one order: an OpenFile's, a content file's, the database's, the store's.
+The table itself and the counts of uses change under the database's lock only, together with the rows: so a file
+that was unlinked and is open nowhere is forgotten in the same instant, and nobody can open it in between.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from drivefs.errors import CacheDamaged
+from drivefs.model import Inode, Kind, RevisionId
+from drivefs.store.content import Base, ContentFile, State
+from drivefs.store.nodes import Node
+from drivefs.store.store import Store
+
+_WRITE_BITS = 0o222
+
+
+class Attributes(NamedTuple):
+    """What stat(2) tells of an inode, but for its owner, who is the mount's. Times are in nanoseconds."""
+
+    inode: Inode
+    kind: Kind
+    mode: int
+    """Permission bits only."""
+    links: int
+    """1, and 0 once it is unlinked. Folders say 1 too: what lies in them is not counted."""
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class OpenFile:
+    """One inode that is in use; shared by all its handles."""
+
+    __slots__ = ("busy", "file", "inode", "lock", "sent", "uses")
+
+    def __init__(self, inode: Inode) -> None:
+        self.inode = inode
+        self.lock = threading.RLock()
+        self.uses = 0  # guarded by the database's lock
+        # Guarded by lock; `file` may be read without it by those who take a use of it first:
+        self.file: ContentFile | None = None  # None until someone needs the content
+        self.busy = 0  # writing handles that were not closed since they last wrote
+        self.sent: tuple[int, int] | None = None  # size and mtime of the last snapshot
+
+    @property
+    def dirty(self) -> bool:
+        """Whether its content is being written."""
+        file = self.file
+        return file is not None and file.state is State.OPEN
+
+
+class OpenFiles:
+    """The table of open inodes."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = store.db.transaction_lock()
+        self._table: dict[Inode, OpenFile] = {}  # guarded by the database's lock
+
+    def acquire(self, inode: Inode) -> OpenFile:
+        """One use of an inode, given back by `release`. Raises NoEntry."""
+        with self._lock:
+            self._store.nodes.get(inode)
+            opened = self._table.get(inode)
+            if opened is None:
+                opened = self._table[inode] = OpenFile(inode)
+            opened.uses += 1
+            return opened
+
+    def release(self, opened: OpenFile) -> None:
+        """Give a use back; after the last one, an unlinked inode is gone."""
+        with self._lock:
+            opened.uses -= 1
+            if opened.uses:
+                return
+            del self._table[opened.inode]
+            self.forget_unnamed(opened.inode)
+        # Outside of the lock: the last close of a large unlinked file takes the disk its time.
+        if opened.file is not None:
+            opened.file.close()
+
+    @contextmanager
+    def used(self, inode: Inode) -> Iterator[OpenFile]:
+        """A use, and its lock, for the time of one call."""
+        opened = self.acquire(inode)
+        try:
+            with opened.lock:
+                yield opened
+        finally:
+            self.release(opened)
+
+    def forget_unnamed(self, inode: Inode) -> None:
+        """Drop an unlinked inode that nobody has open; part of the caller's transaction, if there is one."""
+        with self._lock:
+            if inode in self._table:
+                return
+            node = self._store.nodes.find(inode)
+            if node is not None and node.unnamed:
+                self._store.journal.forget_unnamed(inode)
+
+    def all(self) -> list[OpenFile]:
+        with self._lock:
+            return list(self._table.values())
+
+    def is_dirty(self, inode: Inode) -> bool:
+        """Whether the inode's content is being written."""
+        opened = self._table.get(inode)
+        return opened is not None and opened.dirty
+
+    def load(self, opened: OpenFile) -> ContentFile:
+        """The live content of an inode; the caller holds its lock. Raises CacheDamaged, CacheFull."""
+        file = opened.file
+        if file is None:
+            with self._lock:
+                node = self._store.nodes.get(opened.inode)
+                if node.generation is not None:
+                    file = self._store.content.open(node.generation)
+                else:
+                    file = self._from_drive(node)
+            opened.file = file
+        return file
+
+    def _from_drive(self, node: Node) -> ContentFile:
+        if node.drive_id is None:
+            raise CacheDamaged(f"The content of inode {node.inode} is missing from the cache.")
+        with self._store.db.transaction():
+            base = Base(node.drive_id, node.revision or RevisionId(""))
+            file = self._store.content.create_clean(node.inode, node.size_bytes, base)
+            self._store.nodes.update(node.inode, generation=file.generation)
+            return file
+
+    # --- how it looks ---
+
+    def attributes(self, inode: Inode) -> Attributes:
+        """Raises NoEntry."""
+        with self._lock:
+            return self.describe(self._store.nodes.get(inode))
+
+    def describe(self, node: Node) -> Attributes:
+        """How a node read under the database's lock looks, by a caller who still holds it."""
+        size_bytes, mtime_ns, ctime_ns = node.size_bytes, node.mtime_ns, node.ctime_ns
+        opened = self._table.get(node.inode)
+        if opened is not None:
+            live = _stat_if_dirty(opened)
+            if live is not None:
+                size_bytes, mtime_ns, ctime_ns = live.st_size, live.st_mtime_ns, max(ctime_ns, live.st_ctime_ns)
+        mode = node.mode if node.writable else node.mode & ~_WRITE_BITS
+        return Attributes(node.inode, node.kind, mode, 0 if node.unnamed else 1, size_bytes, mtime_ns, ctime_ns)
+
+
+def _stat_if_dirty(opened: OpenFile) -> os.stat_result | None:
+    """Size and times of content that is being written. The row has them right while it is not, and while one
+    content is being swapped for another."""
+    file = opened.file
+    if file is None or file.state is not State.OPEN or not file.use():
+        return None
+    try:
+        return os.fstat(file.fd)
+    finally:
+        file.close()

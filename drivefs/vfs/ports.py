@@ -1,0 +1,42 @@
+"""What the filesystem asks of the rooms that reach Drive. Any thread may call; each call may wait for the network."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from drivefs.model import Inode
+from drivefs.store.content import ContentFile
+
+
+class Space(Protocol):
+    """How large Drive is, and how much of it is free."""
+
+    @property
+    def total_bytes(self) -> int: ...
+
+    @property
+    def free_bytes(self) -> int: ...
+
+
+class Mirror(Protocol):
+    """Drive's metadata."""
+
+    def ensure_listed(self, inode: Inode) -> None:
+        """Wait until all that Drive has in a folder is in the store. Raises DriveError, SignInNeeded."""
+        ...
+
+    def space(self) -> Space | None:
+        """As last heard, without asking; None while it is not known."""
+        ...
+
+
+class Downloader(Protocol):
+    """Drive's bytes."""
+
+    def ensure(self, file: ContentFile, start: int, stop: int) -> None:
+        """Wait until [start, stop), as far as the file goes, is here. Raises DriveError, CacheFull, SignInNeeded."""
+        ...
+
+    def ensure_target(self, inode: Inode) -> str:
+        """The target of a symlink that Drive's listing did not hold."""
+        ...

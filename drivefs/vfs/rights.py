@@ -1,0 +1,28 @@
+"""Who may change what: the mount as a whole, and the account on Drive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from drivefs.errors import AccessDenied, ReadOnly
+from drivefs.store.nodes import Node
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """Whose the files are, and whether anything may change."""
+
+    uid: int
+    gid: int
+    read_only: bool = False
+
+    def check_mount(self) -> None:
+        """Raises ReadOnly."""
+        if self.read_only:
+            raise ReadOnly("The mount is read-only.")
+
+    def check(self, node: Node) -> None:
+        """Raises ReadOnly, AccessDenied."""
+        self.check_mount()
+        if not node.writable:
+            raise AccessDenied("The account may not change this on Drive.")

@@ -1,0 +1,309 @@
+"""Names: everything that finds, makes, moves or removes an entry of a folder, and the attributes that stand there.
+
+Any thread may enter. What changes names is one transaction: it is journaled when the call returns, and undone as a
+whole when it raises. The network is asked only for a folder that was never listed, before the transaction.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from drivefs.errors import (
+    Exists,
+    InvalidArgument,
+    IsDirectory,
+    NoEntry,
+    NotDirectory,
+    NotEmpty,
+    NotPermitted,
+)
+from drivefs.model import ROOT_INODE, Inode, Kind
+from drivefs.store.nodes import Node
+from drivefs.store.store import Store
+from drivefs.vfs.names import check_name, check_sought, check_target
+from drivefs.vfs.opened import Attributes, OpenFiles
+from drivefs.vfs.ports import Downloader, Mirror
+from drivefs.vfs.rights import Rights
+
+RENAME_NOREPLACE = 1  # renameat2(2)
+
+PAGE_ENTRIES = 256
+"""Entries of a folder read under the lock at once, some 1 ms."""
+
+
+class Tree:
+    """The names of one mount."""
+
+    def __init__(
+        self,
+        store: Store,
+        mirror: Mirror,
+        downloader: Downloader,
+        opened: OpenFiles,
+        rights: Rights,
+        *,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._store = store
+        self._nodes = store.nodes
+        self._journal = store.journal
+        self._mirror = mirror
+        self._downloader = downloader
+        self._opened = opened
+        self._rights = rights
+        self._now_ns = now_ns
+
+    # --- finding ---
+
+    def child(self, parent: Inode, name: str) -> Node:
+        """Raises NoEntry, NotDirectory, NameTooLong; DriveError where the folder could not be listed."""
+        if not name.isascii() or len(name) > 255:
+            check_sought(name)
+        node = self._nodes.find_child(parent, name)
+        if node is None and not self._folder(parent).listed:
+            self._mirror.ensure_listed(parent)
+            node = self._nodes.find_child(parent, name)
+        if node is None:
+            raise NoEntry("There is no such file or folder.")
+        return node
+
+    def resolve(self, path: str) -> Inode:
+        """The inode at a path from the mount's root. Raises what `child` raises."""
+        inode = ROOT_INODE
+        for name in path.split("/"):
+            if name:
+                inode = self.child(inode, name).inode
+        return inode
+
+    def lookup(self, parent: Inode, name: str) -> Attributes:
+        """Raises what `child` raises."""
+        return self._opened.attributes(self.child(parent, name).inode)
+
+    def attributes(self, inode: Inode) -> Attributes:
+        """Raises NoEntry."""
+        return self._opened.attributes(inode)
+
+    def entries(self, inode: Inode) -> Iterator[tuple[str, Attributes]]:
+        """What is in a folder, with "." and "..", in the order of names; read a page at a time.
+
+        What is made or removed meanwhile may or may not be among them. Raises NotDirectory, NoEntry, DriveError
+        before the first entry.
+        """
+        folder = self._folder(inode)
+        if not folder.listed:
+            self._mirror.ensure_listed(inode)
+        return self._entries(folder)
+
+    def _entries(self, folder: Node) -> Iterator[tuple[str, Attributes]]:
+        yield ".", self._opened.attributes(folder.inode)
+        yield "..", self._opened.attributes(folder.parent or folder.inode)
+        after = ""
+        while True:
+            with self._store.db.transaction_lock():
+                page = self._nodes.page(folder.inode, after, PAGE_ENTRIES)
+                shown = [(node.name or "", self._opened.describe(node)) for node in page]
+            yield from shown
+            if len(page) < PAGE_ENTRIES:
+                return
+            after = shown[-1][0]
+
+    def read_link(self, inode: Inode) -> str:
+        """Raises InvalidArgument where it is no symlink; DriveError."""
+        node = self._nodes.get(inode)
+        if node.kind is not Kind.SYMLINK:
+            raise InvalidArgument("Only a symlink has a target.")
+        return node.target if node.target is not None else self._downloader.ensure_target(inode)
+
+    def _folder(self, inode: Inode) -> Node:
+        node = self._nodes.get(inode)
+        if node.kind is not Kind.FOLDER:
+            raise NotDirectory("That is no folder.")
+        return node
+
+    # --- making ---
+
+    def prepare_new(self, parent: Inode, name: str) -> None:
+        """What must be known before a name is made: that it is one, and what the folder has on Drive."""
+        self._rights.check_mount()
+        check_name(name)
+        folder = self._folder(parent)
+        self._rights.check(folder)
+        if not folder.listed:
+            self._mirror.ensure_listed(parent)
+
+    def add(self, parent: Inode, name: str, kind: Kind, mode: int, target: str | None = None) -> Node:
+        """A new node, in the caller's transaction and after `prepare_new`. Raises Exists, NoEntry."""
+        if self._folder(parent).unnamed:
+            raise NoEntry("The folder was removed.")
+        if self._nodes.find_child(parent, name) is not None:
+            raise Exists("The name is taken.")
+        now_ns = self._now_ns()
+        node = self._nodes.add(
+            parent=parent,
+            name=name,
+            kind=kind,
+            mode=mode & 0o7777,
+            size_bytes=len(target.encode()) if target is not None else 0,
+            mtime_ns=now_ns,
+            ctime_ns=now_ns,
+            target=target,
+            listed=kind is Kind.FOLDER,
+            ours=True,
+        )
+        self._touch(parent, now_ns)
+        return node
+
+    def _touch(self, folder: Inode, now_ns: int) -> None:
+        """The times of a folder whose entries changed. Drive is not told."""
+        self._nodes.update(folder, mtime_ns=now_ns, ctime_ns=now_ns)
+
+    def make_folder(self, parent: Inode, name: str, mode: int) -> Attributes:
+        """Raises Exists, NoEntry, NotDirectory, NameTooLong, InvalidArgument, ReadOnly, AccessDenied."""
+        self.prepare_new(parent, name)
+        with self._store.db.transaction():
+            node = self.add(parent, name, Kind.FOLDER, mode)
+            self._journal.changed_metadata(node)
+            return self._opened.describe(node)
+
+    def make_symlink(self, parent: Inode, name: str, target: str) -> Attributes:
+        """Raises what `make_folder` raises."""
+        self.prepare_new(parent, name)
+        check_target(target)
+        with self._store.db.transaction():
+            node = self.add(parent, name, Kind.SYMLINK, 0o777, target)
+            self._journal.changed_metadata(node)
+            return self._opened.describe(node)
+
+    # --- removing ---
+
+    def unlink(self, parent: Inode, name: str) -> None:
+        """Take away the name of a file or symlink; who has it open keeps it. Raises NoEntry, IsDirectory."""
+        self._rights.check_mount()
+        self.child(parent, name)
+        with self._store.db.transaction():
+            node = self._removable(parent, name)
+            if node.kind is Kind.FOLDER:
+                raise IsDirectory("A folder is removed by rmdir.")
+            self._take_name(node)
+            self._journal.removed(self._nodes.get(node.inode))
+            self._opened.forget_unnamed(node.inode)
+            self._touch(parent, self._now_ns())
+
+    def remove_folder(self, parent: Inode, name: str) -> None:
+        """Raises NoEntry, NotDirectory, NotEmpty."""
+        self._rights.check_mount()
+        found = self.child(parent, name)
+        if found.kind is Kind.FOLDER and not found.listed:
+            self._mirror.ensure_listed(found.inode)
+        with self._store.db.transaction():
+            node = self._removable(parent, name)
+            self._check_empty(node)
+            self._take_name(node)
+            self._journal.removed(self._nodes.get(node.inode))
+            self._opened.forget_unnamed(node.inode)
+            self._touch(parent, self._now_ns())
+
+    def _removable(self, parent: Inode, name: str) -> Node:
+        node = self._nodes.find_child(parent, name)
+        if node is None:
+            raise NoEntry("There is no such file or folder.")
+        self._rights.check(self._folder(parent))
+        self._rights.check(node)
+        return node
+
+    def _check_empty(self, node: Node) -> None:
+        self._folder(node.inode)
+        if self._nodes.has_children(node.inode):
+            raise NotEmpty("The folder is not empty.")
+
+    def _take_name(self, node: Node) -> None:
+        self._nodes.update(node.inode, parent=None, name=None, ctime_ns=self._now_ns())
+
+    # --- moving ---
+
+    def rename(self, parent: Inode, name: str, new_parent: Inode, new_name: str, flags: int = 0) -> None:
+        """As rename(2): over what has the new name, in one step. `flags` are those of renameat2(2).
+
+        Raises NoEntry, NotDirectory, IsDirectory, NotEmpty; Exists under RENAME_NOREPLACE; InvalidArgument for a
+        folder into itself and for other flags.
+        """
+        if flags & ~RENAME_NOREPLACE:
+            raise InvalidArgument("Names cannot be exchanged.")
+        self.child(parent, name)
+        self.prepare_new(new_parent, new_name)
+        over = self._nodes.find_child(new_parent, new_name)
+        if over is not None and over.kind is Kind.FOLDER and not over.listed:
+            self._mirror.ensure_listed(over.inode)
+        with self._store.db.transaction():
+            source = self._removable(parent, name)
+            target = self._nodes.find_child(new_parent, new_name)
+            self._check_move(source, new_parent, target, flags)
+            if target is not None and target.inode == source.inode:
+                return
+            if target is not None:
+                self._take_name(target)
+            now_ns = self._now_ns()
+            moved = self._nodes.update(source.inode, parent=new_parent, name=new_name, ctime_ns=now_ns)
+            if target is not None:
+                self._journal.replaced(moved, self._nodes.get(target.inode))
+                self._opened.forget_unnamed(target.inode)
+            else:
+                self._journal.changed_metadata(moved)
+            self._touch(parent, now_ns)
+            if new_parent != parent:
+                self._touch(new_parent, now_ns)
+
+    def _check_move(self, source: Node, new_parent: Inode, target: Node | None, flags: int) -> None:
+        if self._folder(new_parent).unnamed:
+            raise NoEntry("The folder was removed.")
+        if source.kind is Kind.FOLDER and (
+            new_parent == source.inode or source.inode in self._nodes.ancestors(new_parent)
+        ):
+            raise InvalidArgument("A folder cannot be moved into itself.")
+        if target is None:
+            return
+        if flags & RENAME_NOREPLACE:
+            raise Exists("The name is taken.")
+        if target.inode == source.inode:
+            return
+        self._rights.check(target)
+        if source.kind is Kind.FOLDER:
+            self._check_empty(target)
+        elif target.kind is Kind.FOLDER:
+            raise IsDirectory("A file cannot take the place of a folder.")
+
+    # --- attributes ---
+
+    def set_mode(self, inode: Inode, mode: int) -> None:
+        """chmod(2). Raises NoEntry, ReadOnly, AccessDenied."""
+        self._rights.check_mount()
+        with self._store.db.transaction():
+            node = self._nodes.get(inode)
+            self._rights.check(node)
+            if mode & 0o7777 != node.mode:
+                node = self._nodes.update(inode, mode=mode & 0o7777, ctime_ns=self._now_ns())
+                self.changed(node)
+
+    def set_owner(self, inode: Inode, uid: int, gid: int) -> None:
+        """chown(2): the owner is the mount's, for all files. -1 leaves one as it is. Raises NotPermitted."""
+        self._nodes.get(inode)
+        if uid not in (-1, self._rights.uid) or gid not in (-1, self._rights.gid):
+            raise NotPermitted("All files belong to the mount's owner.")
+
+    def set_mtime(self, inode: Inode, mtime_ns: int) -> None:
+        """utimensat(2), to the nanosecond. Raises NoEntry, ReadOnly, AccessDenied."""
+        self._rights.check_mount()
+        with self._opened.used(inode) as opened, self._store.db.transaction():
+            node = self._nodes.get(inode)
+            self._rights.check(node)
+            if opened.file is not None and opened.dirty:
+                opened.file.set_mtime(mtime_ns)  # the seal takes it from there
+            elif mtime_ns != node.mtime_ns:
+                node = self._nodes.update(inode, mtime_ns=mtime_ns, ctime_ns=self._now_ns())
+                self.changed(node)
+
+    def changed(self, node: Node) -> None:
+        """Journal a change of a node's attributes, unless it has lost its name or is the root."""
+        if node.parent is not None:
+            self._journal.changed_metadata(node)

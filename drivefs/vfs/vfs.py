@@ -1,0 +1,75 @@
+"""The filesystem: its rooms put together, by inode, without FUSE.
+
+Any number of threads may enter at once. `tree` has the names and attributes, `files` the open files, `xattrs` the
+extended attributes; each call of theirs is one system call. Errors are those of the `FsError` branch, and what the
+store and Drive raise (fuse/errno_map.py has the errno of each).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from drivefs.store.store import Store
+from drivefs.vfs.files import Files
+from drivefs.vfs.opened import OpenFiles
+from drivefs.vfs.ports import Downloader, Mirror
+from drivefs.vfs.rights import Rights
+from drivefs.vfs.tree import Tree
+from drivefs.vfs.xattrs import Xattrs
+
+UNKNOWN_BYTES = 1 << 50
+"""Shown as size and free space until Drive has told its own."""
+
+
+class Volume(NamedTuple):
+    """What statvfs(3) tells."""
+
+    total_bytes: int
+    free_bytes: int
+
+
+class Vfs:
+    """One mounted Drive."""
+
+    def __init__(
+        self,
+        store: Store,
+        mirror: Mirror,
+        downloader: Downloader,
+        *,
+        uid: int | None = None,
+        gid: int | None = None,
+        read_only: bool = False,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """All files belong to `uid` and `gid`, by default those of the process."""
+        self.uid = os.getuid() if uid is None else uid
+        self.gid = os.getgid() if gid is None else gid
+        self._mirror = mirror
+        rights = Rights(self.uid, self.gid, read_only)
+        opened = OpenFiles(store)
+        self.tree = Tree(store, mirror, downloader, opened, rights, now_ns=now_ns)
+        self.files = Files(store, downloader, opened, self.tree, rights)
+        self.xattrs = Xattrs(store, opened, self.tree, rights)
+
+    def volume(self) -> Volume:
+        """Drive's quota, without asking for it."""
+        space = self._mirror.space()
+        if space is None:
+            return Volume(UNKNOWN_BYTES, UNKNOWN_BYTES)
+        return Volume(space.total_bytes, space.free_bytes)
+
+    def snapshot_open(self) -> None:
+        """Let a flush cover the files that are open now: each is sent as it is, and its writers go on."""
+        self.files.snapshot_all()
+
+    def dirty_open(self) -> int:
+        """How many open files are being written."""
+        return self.files.count_dirty()
+
+    def close(self) -> None:
+        """Close what is still open, after the mount has gone."""
+        self.files.release_all()
