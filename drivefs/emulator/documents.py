@@ -59,11 +59,8 @@ def export_links(mime: str, file_id: str) -> dict[str, str] | None:
     kinds = EXPORTS.get(mime)
     if kinds is None:
         return None
-    place = mime.removeprefix(_PREFIX)
-    return {
-        kind: f"https://docs.google.com/feeds/download/{place}s/Export?id={file_id}&exportFormat={kind.rsplit('/', 1)[-1]}"
-        for kind in kinds
-    }
+    base = f"https://docs.google.com/feeds/download/{mime.removeprefix(_PREFIX)}s/Export?id={file_id}"
+    return {kind: f"{base}&exportFormat={kind.rsplit('/', 1)[-1]}" for kind in kinds}
 
 
 def export(mime: str, wanted: str, title: str, text: str) -> bytes:
@@ -106,9 +103,10 @@ def _exported(wanted: str, title: str, text: str) -> bytes:
 def _office(wanted: str, safe: str) -> bytes:
     part = {DOCX: "word/document.xml", XLSX: "xl/workbook.xml", PPTX: "ppt/presentation.xml"}[wanted]
     head = '<?xml version="1.0" encoding="UTF-8"?>'
+    override = f'<Override PartName="/{part}" ContentType="{wanted}.main+xml"/>'
     return _zip(
         {
-            "[Content_Types].xml": f'{head}<Types><Override PartName="/{part}" ContentType="{wanted}.main+xml"/></Types>',
+            "[Content_Types].xml": f"{head}<Types>{override}</Types>",
             "_rels/.rels": f'{head}<Relationships><Relationship Id="rId1" Target="{part}"/></Relationships>',
             part: f"{head}<document><body><p>{safe}</p></body></document>",
         }

@@ -59,18 +59,20 @@ class Exchange:
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives; `Dropped` when the connection ends before it."""
         await self._greet()
-        content = self.request.content
+        content, loop = self.request.content, asyncio.get_running_loop()
+        self.line.up.rest()
         try:
             while True:
+                asked_s = loop.time()
                 data = await (content.read(QUANTUM_BYTES) if self.line.paced else content.readany())
                 if not data:
                     break
-                await self.line.received(len(data))
+                await self.line.received(len(data), loop.time() - asked_s)
                 self.bytes_in += len(data)
                 yield data
         except (ConnectionError, ClientError, web.RequestPayloadError) as error:
             raise Dropped from error
-        self._arrived_s = asyncio.get_running_loop().time()
+        self._arrived_s = loop.time()
 
     async def body(self, limit_bytes: int) -> bytes:
         """The whole body; `Malformed` when it is larger."""
@@ -126,6 +128,7 @@ class Exchange:
 
     async def begin(self, response: web.StreamResponse) -> None:
         """Send the headers."""
+        self.line.down.rest()
         self.status = response.status
         await response.prepare(self.request)
 

@@ -30,8 +30,8 @@ from typing import Any
 from drivefs.emulator.errors import ApiError
 
 ACTIONS = frozenset((
-    "error", "error_after", "reset_before", "reset_after", "stall", "partial", "expire_session", "truncate", "overlong",
-    "corrupt", "wrong_md5", "incomplete",
+    "error", "error_after", "reset_before", "reset_after", "stall", "partial", "expire_session", "truncate",
+    "overlong", "corrupt", "wrong_md5", "incomplete",
 ))  # fmt: skip
 _KEYS = frozenset((
     "action", "verb", "path", "api", "user", "skip", "every", "probability", "seed", "count", "status", "reason",

@@ -13,6 +13,10 @@ from typing import Any
 QUANTUM_BYTES = 65_536
 # How far a line may catch up after the event loop was late; more would be a burst that no line allows.
 _CATCH_UP_S = 0.03
+# A wait for the client beyond this is the client's own: the line stood still, and gives nothing back.
+_IDLE_S = 0.01
+# How long our own work (hashing, a busy disk) may hold a body up without costing the client anything.
+_WORK_S = 0.5
 
 
 class Pacer:
@@ -24,13 +28,16 @@ class Pacer:
         self.rate = rate
         self._due_s = 0.0
 
-    async def carry(self, length: int) -> None:
+    def rest(self) -> None:
+        """Nothing was on the line until now: what it could have carried is gone."""
+        self._due_s = max(self._due_s, asyncio.get_running_loop().time())
+
+    async def carry(self, length: int, catch_up_s: float = _CATCH_UP_S) -> None:
         """Wait until the line has carried `length` bytes more."""
         if self.rate is None:
             return
         now_s = asyncio.get_running_loop().time()
-        self._due_s = max(self._due_s, now_s - _CATCH_UP_S) if self._due_s > now_s - 1.0 else now_s
-        self._due_s += length / self.rate
+        self._due_s = max(self._due_s, now_s - catch_up_s) + length / self.rate
         if self._due_s > now_s:
             await asyncio.sleep(self._due_s - now_s)
 
@@ -49,9 +56,11 @@ class Line:
     def paced(self) -> bool:
         return self.up.rate is not None or self._network.shared_up.rate is not None
 
-    async def received(self, length: int) -> None:
-        """Wait as long as `length` bytes take from the client."""
-        await self.up.carry(length)
+    async def received(self, length: int, waited_s: float) -> None:
+        """Wait as long as `length` bytes take from the client, for which we had to wait so long before."""
+        if waited_s > _IDLE_S:
+            self.up.rest()
+        await self.up.carry(length, _WORK_S)
         await self._network.shared_up.carry(length)
 
     async def sending(self, length: int) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
 
-from drivefs.emulator import quota, v3_changes, v3_files, v3_sharing
+from drivefs.emulator import quota, v2, v3_changes, v3_files, v3_sharing
 from drivefs.emulator.accounts import Caller
 from drivefs.emulator.downloads import export_bytes, media_row, send_media
 from drivefs.emulator.errors import ApiError, Malformed, bad_request, invalid
@@ -29,6 +29,9 @@ BASES = (
     ("/drive/v3/", "v3", False),
     ("/upload/drive/v3/", "v3", True),
     ("/resumable/upload/drive/v3/", "v3", True),
+    ("/drive/v2/", "v2", False),
+    ("/upload/drive/v2/", "v2", True),
+    ("/resumable/upload/drive/v2/", "v2", True),
 )
 """Where the API lies: path prefix, version, and whether it takes content there."""
 
@@ -39,13 +42,15 @@ class Service:
     def __init__(self, emulator: Emulator, oauth: OAuth) -> None:
         self.emulator = emulator
         self.oauth = oauth
-        self.handlers: dict[str, Handler] = {
-            **v3_files.HANDLERS,
-            **v3_changes.HANDLERS,
-            **v3_sharing.HANDLERS,
+        self.handlers: dict[str, dict[str, Handler]] = {
+            "v3": {**v3_files.HANDLERS, **v3_changes.HANDLERS, **v3_sharing.HANDLERS},
+            "v2": v2.HANDLERS,
         }
-        upload = V3Upload()
-        self.uploads = Uploads(emulator, {"drive.files.create": upload, "drive.files.update": upload})
+        self.uploads = Uploads(
+            emulator,
+            {"v3": V3Upload(), "v2": v2.UPLOAD},
+            {version: handlers["drive.files.get"] for version, handlers in self.handlers.items()},
+        )
 
     # --- one request ---
 
@@ -140,7 +145,7 @@ class Service:
 
     def run(self, call: Call) -> Any:
         """Carry a call out; the reply's JSON."""
-        handler = self.handlers.get(call.method.id)
+        handler = self.handlers[call.api.version].get(call.method.id)
         if handler is None:
             raise ApiError(501, "notImplemented", f"The emulator does not have {call.method.id}.")
         return handler(call)

@@ -40,9 +40,10 @@ class Completer(Protocol):
 class Uploads:
     """All uploads under way."""
 
-    def __init__(self, emulator: Emulator, completers: dict[str, Completer]) -> None:
+    def __init__(self, emulator: Emulator, completers: dict[str, Completer], readers: dict[str, Handler]) -> None:
         self.emulator = emulator
-        self.completers = completers
+        self._completers = completers
+        self._readers = readers
         self._open: dict[str, UploadFile] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -110,7 +111,7 @@ class Uploads:
         return UploadFile(contents, secrets.token_hex(16), 0)
 
     def _completer(self, call: Call) -> Completer:
-        return self.completers[call.method.id]
+        return self._completers[call.api.version]
 
     # --- resumable ---
 
@@ -297,15 +298,8 @@ class Uploads:
         return await exchange.reply_json(200, result)
 
     def _finished(self, row: Row, call: Call) -> Any:
-        get: Handler = self.emulator_get(call)
         done = replace(call, path={**call.path, "fileId": row["done"]})
-        return get(done)
-
-    def emulator_get(self, call: Call) -> Handler:
-        """The handler that renders a file in the session's API version."""
-        from drivefs.emulator.v3_files import get  # noqa: PLC0415
-
-        return get
+        return self._readers[call.api.version](done)
 
 
 class Sink:
