@@ -44,6 +44,7 @@ from drivefs.errors import (
     UserError,
 )
 from drivefs.fuse.libfuse import serve
+from drivefs.fuse.options import MountOptions
 from drivefs.model import ROOT_INODE
 from drivefs.mounts import MountBusy, Record, unmount, write_record
 from drivefs.store.store import Store
@@ -219,22 +220,17 @@ class Mounted:
                 }
             )
 
+        options = MountOptions(
+            allow_other=settings.allow_other, read_only=settings.read_only, extra=settings.options
+        )
         try:
-            serve(self._vfs, settings.mountpoint, self._fuse_options(), ready)
+            serve(self._vfs, settings.mountpoint, options, ready)
         except BaseException:
             self._end(0.0)
             raise
         self._served.set()
         stopping_s = self._answers.stopping_s
         self._end(settings.stop_timeout if stopping_s is None else stopping_s)
-
-    def _fuse_options(self) -> list[str]:
-        options = [*self._settings.options]
-        if self._settings.allow_other:
-            options.append("allow_other")
-        if self._settings.read_only:
-            options.append("ro")
-        return options
 
     # --- threads ---
 

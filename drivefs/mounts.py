@@ -129,6 +129,14 @@ def write_record(record: Record) -> None:
         raise UserError(f"{path} cannot be written: {error.strerror}.") from error
 
 
+def forget_record(cache_dir: Path) -> None:
+    """The cache folder is about to be removed; its log goes too."""
+    record = next((record for record in read_records() if record.cache_dir == cache_dir), None)
+    if record is not None and record.log is not None:
+        record.log.unlink(missing_ok=True)
+    _record_path(cache_dir).unlink(missing_ok=True)
+
+
 def read_records() -> list[Record]:
     """All cache folders that are still there, the one mounted last first."""
     records = []
