@@ -82,8 +82,9 @@ class Drive(Protocol):
 
         `revision` names the content wanted; None takes the head. Raises `BadReply` when the reply ends early
         or does not fit the range, `BadRange` outside of the file. Pieces handed out before an error are right.
-        Once begun it is not repeated inside: the caller goes on from where it is. Closing the iterator drops
-        the connection.
+        Once begun it is not repeated inside: the caller goes on from where it is. Nothing is asked before the
+        first piece is taken; closing the iterator drops the connection. A revision that Drive has purged, or
+        does not give to this account, is `RemoteNotFound` or `Refused`, and never another one's bytes.
         """
         ...
 
@@ -129,7 +130,9 @@ class Drive(Protocol):
         """One request with [offset, offset + length) of `content`; says how far the server has come.
 
         Except for the last piece, `length` is a multiple of 262,144. The server may have kept fewer bytes than
-        were sent. After `Unreachable` or `ServerFault`, ask `session_state` and go on from there.
+        were sent. After `Unreachable` or `ServerFault`, ask `session_state` and go on from there. `SessionGone`
+        is also what a server says that never liked the upload: whoever starts again has to count. What reading
+        the content raises (`Superseded`, `CacheDamaged`) comes out, and the request is never completed.
         """
         ...
 

@@ -85,22 +85,18 @@ class _Watching(HTTPConnection):
     _live: _Live
     _replies = 0
     _began = False
-    _unfinished = False
+    unfinished = False
+    """The request was not sent to its end: whatever follows on this connection would be taken for its body."""
 
     def connect(self) -> None:
         super().connect()
         self._replies = 0
-        self._unfinished = False
+        self.unfinished = False
         try:
             self._live.add(self)
         except ConnectionAbortedError:
             self.close()
             raise
-
-    @property
-    def is_connected(self) -> bool:
-        # Whatever follows a request that was cut short would be taken for its body.
-        return not self._unfinished and super().is_connected
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         self._began = False
@@ -134,7 +130,7 @@ class _Watching(HTTPConnection):
 
     def _stop_if_answered(self, events: list[tuple[int, int]]) -> None:
         if events and events[0][1] & select.POLLIN:
-            self._unfinished = True
+            self.unfinished = True
             raise BrokenPipeError("answered before the end of the body")  # urllib3 goes on to read the reply
 
     def getresponse(self) -> Any:
@@ -163,11 +159,20 @@ class _SecureConnection(_Watching, HTTPSConnection):
         self._stall_s, self._live = stall_s, live
 
 
-class _PlainPool(HTTPConnectionPool):
+class _Tidy(HTTPConnectionPool):
+    """Closes connections that cannot be used again as soon as they come back."""
+
+    def _put_conn(self, conn: Any) -> None:
+        if isinstance(conn, _Watching) and conn.unfinished:
+            conn.close()
+        super()._put_conn(conn)
+
+
+class _PlainPool(_Tidy, HTTPConnectionPool):
     ConnectionCls = _PlainConnection
 
 
-class _SecurePool(HTTPSConnectionPool):
+class _SecurePool(_Tidy, HTTPSConnectionPool):
     ConnectionCls = _SecureConnection
 
 
@@ -189,7 +194,9 @@ def foreign_errors() -> Iterator[None]:
     except (DecodeError, HeaderParsingError) as e:
         raise BadReply("The server's reply cannot be decoded.") from e
     except (LocationValueError, http.client.InvalidURL, UnicodeError):
-        raise Refused("The address of the request is not a valid URL.") from None  # the cause would show it
+        raise Refused(
+            "The address of the request, or of the proxy, is not a valid URL."
+        ) from None  # the cause would show it
     except (HTTPError, http.client.HTTPException, OSError) as e:
         raise Unreachable(f"No reply from Drive: {_short(e)}.") from e
 

@@ -85,6 +85,9 @@ _ERROR_OF_STATUS: Mapping[int, type[DriveError]] = {
     429: RateLimited,
 }
 
+MAX_RETRY_AFTER_S = 3600.0
+"""No server is believed to want more: a slip of its clock must not stop us for days."""
+
 _SESSION_KEEPS = (RateLimited, ServerFault, QueueBlocked, IdInUse)
 """Errors that leave an upload session as it is, or would come again from a new one."""
 
@@ -149,17 +152,17 @@ def _reason(body: bytes) -> tuple[str, str]:
 
 
 def retry_after(value: str | None, now: Callable[[], datetime]) -> float | None:
-    """Seconds to wait as the `Retry-After` header says, by number or by date; None where it says nothing."""
+    """Seconds to wait, up to an hour, as the `Retry-After` header says by number or by date; None without."""
     if value is None:
         return None
     if re.fullmatch(r"\d{1,9}", value.strip()):
-        return float(value)
+        return min(float(value), MAX_RETRY_AFTER_S)
     try:
         when = parsedate_to_datetime(value)
     except ValueError:
         return None
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return max(0.0, (when - now()).total_seconds())
+    return min(max(0.0, (when - now()).total_seconds()), MAX_RETRY_AFTER_S)
 
 
 # --- records ---

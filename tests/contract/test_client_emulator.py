@@ -492,6 +492,24 @@ def test_endpoint_that_does_not_answer_is_unreachable() -> None:
     drive.close()
 
 
+def test_google_itself_is_reached_through_a_proxy_and_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an endpoint: the emulator's proxy stands in for www.googleapis.com."""
+    with running(Options(proxy_port=0)) as emulator:
+        monkeypatch.setenv("https_proxy", emulator.proxy)
+        monkeypatch.setenv("SSL_CERT_FILE", str(emulator.ca_file))
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        drive = GoogleDrive(load_credentials(emulator.credentials_file), stall_timeout_s=10, patience_s=0)
+        data = blob(3 * MIB)
+        assert read(drive, uploaded(drive, data)) == data
+        session = drive.start_session(target(drive, "big"), len(data))
+        assert session.startswith("https://www.googleapis.com/upload/drive/v3/files?")
+        state = drive.send(session, Bytes(data), 0, len(data), len(data))
+        assert state.file is not None
+        assert state.file.md5 == md5(data)
+        drive.close()
+
+
 def test_many_small_creates_by_many_threads(drive: GoogleDrive, emulator: Running) -> None:
     parent = folder(drive, "crowd")
     ids = iter(drive.generate_ids(200))

@@ -357,6 +357,20 @@ def test_download_cut_by_a_reset_is_unreachable_and_not_begun_again(opened: Open
         assert len(server.requests) == 1
 
 
+def test_download_that_stalls_is_unreachable(opened: Opener) -> None:
+    def step(exchange: Exchange) -> None:
+        exchange.raw(b"HTTP/1.1 206 OK\r\ncontent-range: bytes 0-999999/1000000\r\ncontent-length: 1000000\r\n\r\n")
+        exchange.raw(bytes(300_000))
+        exchange.stall()
+
+    with ScriptedServer(step) as server:
+        pieces = opened(server, stall_timeout_s=0.3).download(FILE, 0, 1_000_000)
+        assert len(next(pieces)) > 0
+        with pytest.raises(Unreachable):
+            list(pieces)
+        assert len(server.requests) == 1
+
+
 def test_download_outside_of_the_file_is_a_bad_range(opened: Opener) -> None:
     with ScriptedServer(failing(416, "requestedRangeNotSatisfiable")) as server, pytest.raises(BadRange):
         list(opened(server).download(FILE, 100, 10))

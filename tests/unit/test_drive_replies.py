@@ -151,6 +151,8 @@ def test_errors_are_one_line_of_bounded_length() -> None:
         (" 3 ", 3.0),
         ("Fri, 02 Jan 2026 03:05:05 GMT", 60.0),
         ("Fri, 02 Jan 2026 03:00:00 GMT", 0.0),
+        ("999999999", 3600.0),
+        ("Fri, 02 Jan 2099 03:00:00 GMT", 3600.0),
         ("soon", None),
         ("-5", None),
         ("1.5", None),
