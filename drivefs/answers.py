@@ -14,7 +14,6 @@ from dataclasses import asdict
 from drivefs.control import Handler, Json
 from drivefs.model import Inode
 from drivefs.mounts import Record, unmount
-from drivefs.store.content import State
 from drivefs.store.journal import Job, JobState
 from drivefs.store.store import Store
 from drivefs.sync.mirror import Mirror
@@ -72,7 +71,7 @@ class Answers:
         oldest = journal.oldest()
         pause = self._uploader.paused
         space = self._mirror.space()
-        writing = [file for file in self._store.content.open_generations() if file.state is State.OPEN]
+        writing_files, writing_bytes = self._store.content.being_written()
         yield from ()  # a handler is a generator, whether it has progress to tell or not
         return {
             **{key: value for key, value in asdict(self._record).items() if key != "started_s"},
@@ -86,8 +85,8 @@ class Answers:
                 "files": left.jobs,
                 "bytes": left.size_bytes,
                 "parked": left.parked,
-                "writing_files": len(writing),
-                "writing_bytes": sum(file.size_bytes for file in writing),
+                "writing_files": writing_files,
+                "writing_bytes": writing_bytes,
                 "oldest_path": self._path(oldest.inode) if oldest is not None else None,
                 "oldest_s": max(0.0, time.time() - oldest.since_ns / 1e9) if oldest is not None else None,
             },

@@ -199,29 +199,38 @@ def get_running(path: Path | None) -> Running:
 # --- making room for a mount, and ending one ---
 
 
-def prepare_mountpoint(mountpoint: Path) -> list[str]:
-    """Make sure that something can be mounted on an absolute path: what was done for it, in sentences.
+def clear_stale(mountpoint: Path) -> bool:
+    """Take a mount whose process has died off an absolute path; whether there was one.
 
-    A missing folder is made, a mount whose process is dead is cleared away. Raises UserError.
+    Raises UserError when something that lives is mounted there.
     """
-    notes = _clear_stale(mountpoint)
+    found = False
+    while (entry := find_mount_at(mountpoint)) is not None and entry.is_fuse:
+        record = find_record(mountpoint) if entry.fs_type == FUSE_TYPE else None
+        client = connect(record.cache_dir) if record is not None else None
+        if client is not None:
+            client.close()
+            raise UserError(
+                f"{mountpoint} is mounted by drivefs already (process {client.pid}): use it, or end it first "
+                f"with 'drivefs umount {mountpoint}'."
+            )
+        if not _is_dead(mountpoint):
+            raise UserError(
+                f"Something is mounted on {mountpoint} already ({entry.fs_type}): unmount it, or name another folder."
+            )
+        unmount(mountpoint, lazy=True)
+        found = True
+    return found
+
+
+def ensure_mountpoint(mountpoint: Path) -> bool:
+    """Make sure that an absolute path is an empty folder; whether it had to be made. Raises UserError."""
     try:
         with os.scandir(mountpoint) as entries:
             first = next(entries, None)
     except FileNotFoundError:
-        try:
-            mountpoint.mkdir()
-        except FileNotFoundError:
-            raise UserError(
-                f"The mount point {mountpoint} does not exist, nor the folder above it: 'mkdir -p {mountpoint}' "
-                "makes them."
-            ) from None
-        except OSError as error:
-            raise UserError(
-                f"The mount point {mountpoint} does not exist and cannot be made ({error.strerror}): "
-                "choose a folder of your own."
-            ) from error
-        return [*notes, f"Made the folder {mountpoint}."]
+        _make(mountpoint)
+        return True
     except NotADirectoryError:
         raise UserError(f"The mount point {mountpoint} is a file: name a folder.") from None
     except OSError as error:
@@ -232,28 +241,21 @@ def prepare_mountpoint(mountpoint: Path) -> list[str]:
         raise UserError(
             f"The mount point {mountpoint} is not empty, and would be hidden: empty it, or name another folder."
         )
-    return notes
+    return False
 
 
-def _clear_stale(mountpoint: Path) -> list[str]:
-    notes = []
-    while (entry := find_mount_at(mountpoint)) is not None and entry.is_fuse:
-        record = find_record(mountpoint) if entry.fs_type == FUSE_TYPE else None
-        if record is not None:
-            client = connect(record.cache_dir)
-            if client is not None:
-                client.close()
-                raise UserError(
-                    f"{mountpoint} is mounted by drivefs already (process {client.pid}): use it, or end it first "
-                    f"with 'drivefs umount {mountpoint}'."
-                )
-        elif not _is_dead(mountpoint):
-            raise UserError(
-                f"Something is mounted on {mountpoint} already ({entry.fs_type}): unmount it, or name another folder."
-            )
-        unmount(mountpoint, lazy=True)
-        notes.append(f"Cleared away the mount on {mountpoint} whose process had died.")
-    return notes
+def _make(mountpoint: Path) -> None:
+    try:
+        mountpoint.mkdir()
+    except FileNotFoundError:
+        raise UserError(
+            f"The mount point {mountpoint} does not exist, nor the folder above it: 'mkdir -p {mountpoint}' makes them."
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"The mount point {mountpoint} does not exist and cannot be made ({error.strerror}): choose a folder of "
+            "your own."
+        ) from error
 
 
 def _is_dead(mountpoint: Path) -> bool:

@@ -22,9 +22,10 @@ from drivefs.errors import TimedOut, UserError
 from drivefs.mounts import (
     FUSE_TYPE,
     check_fuse,
+    clear_stale,
+    ensure_mountpoint,
     find_mount_at,
     find_record,
-    prepare_mountpoint,
     resolve,
     running,
     state_folder,
@@ -61,17 +62,17 @@ def mount(mountpoint: Path, foreground: bool, options: tuple[str, ...], **flags:
     mountpoint = resolve(mountpoint)
     settings = load_settings(mountpoint, {**flags, "options": options or None}, os.environ, config_file())
     check_fuse()
-    missing = not os.path.lexists(mountpoint)
-    for note in prepare_mountpoint(mountpoint):
-        click.echo(f"drivefs: {note}", err=True)
+    if clear_stale(mountpoint):
+        click.echo(f"drivefs: Cleared away the mount on {mountpoint} whose process had died.", err=True)
+    made = ensure_mountpoint(mountpoint)
     try:
         if foreground:
-            _serve_here(settings)
+            _serve_here(settings, made)
         else:
             log_file = _log_file(mountpoint)
-            _say_mounted(settings, log_file, _start(settings, log_file))
+            _say_mounted(settings, log_file, _start(settings, log_file), made)
     except BaseException:
-        if missing and find_mount_at(mountpoint) is None:
+        if made and find_mount_at(mountpoint) is None:
             mountpoint.rmdir()
         raise
 
@@ -83,14 +84,14 @@ def _log_file(mountpoint: Path) -> Path:
     return folder / f"{mountpoint.name or 'root'}-{digest}.log"
 
 
-def _serve_here(settings: Settings) -> None:
+def _serve_here(settings: Settings, made: bool) -> None:
     from drivefs import app  # noqa: PLC0415 - heavy, and not needed by the other commands
 
     logging.basicConfig(
         level=logging.DEBUG if os.environ.get("DRIVEFS_DEBUG") else logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    app.run(settings, None, lambda ready: _say_mounted(settings, None, ready))
+    app.run(settings, None, lambda ready: _say_mounted(settings, None, ready, made))
 
 
 def _start(settings: Settings, log_file: Path) -> Json:
@@ -131,9 +132,9 @@ def _start(settings: Settings, log_file: Path) -> Json:
     return ready
 
 
-def _say_mounted(settings: Settings, log_file: Path | None, ready: Json) -> None:
+def _say_mounted(settings: Settings, log_file: Path | None, ready: Json, made: bool) -> None:
     what = "Google Drive" if settings.endpoint is None else f"the Drive at {settings.endpoint}"
-    text = f"Mounted {what} on {settings.mountpoint}"
+    text = f"Mounted {what} on {settings.mountpoint}{' (a new folder)' if made else ''}"
     if settings.read_only:
         text += ", read-only"
     if log_file is not None:

@@ -508,6 +508,12 @@ class ContentStore:
         assert row is not None
         return int(row[0])
 
+    def being_written(self) -> tuple[int, int]:
+        """How many generations are open and changed, and their bytes."""
+        with self._lock:
+            sizes = [file.size_bytes for file in self._open.values() if file.state is State.OPEN]
+        return len(sizes), sum(sizes)
+
     def drop_unused(self, generation: Generation) -> bool:
         """Forget a CLEAN generation and its bytes unless somebody has it open; whether it is gone."""
         with self._db.transaction(), self._lock:
