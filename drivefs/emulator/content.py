@@ -114,7 +114,9 @@ class UploadFile:
         self.stored = stored
         self._hashes: Hashes | None = Hashes() if stored == 0 else None
         self._descriptor = os.open(contents.upload_path(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.ftruncate(self._descriptor, stored)
+        if os.fstat(self._descriptor).st_size != stored:
+            # Never for nothing: ext4 writes a file that was truncated to the disk when it is closed.
+            os.ftruncate(self._descriptor, stored)
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._writing: asyncio.Future[None] | None = None
