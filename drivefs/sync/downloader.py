@@ -56,19 +56,26 @@ class Downloader:
     def ensure(self, file: ContentFile, start: int, stop: int) -> None:
         """Wait until [start, stop), as far as the file goes, is here. Raises DriveError, CacheFull, SignInNeeded."""
         while gaps := file.gaps(start, stop):
-            first, last = gaps[0][0] // BLOCK_BYTES, (gaps[-1][1] - 1) // BLOCK_BYTES
+            wanted = range(gaps[0][0] // BLOCK_BYTES, (gaps[-1][1] - 1) // BLOCK_BYTES + 1)
             with self._lock:
                 stream = self._streams.setdefault(file.generation, _Stream())
-                in_order = stream.next_block in (first, first + 1) or first == 0
-                stream.ahead = min(stream.ahead * 2, AHEAD_BLOCKS) if in_order else 1
-                stream.next_block = last + 1
-                wanted = [self._fetch(stream, file, block) for block in range(first, last + 1)]
-                if in_order:
-                    end = (file.size_bytes + BLOCK_BYTES - 1) // BLOCK_BYTES
-                    for block in range(last + 1, min(last + stream.ahead, end)):
-                        self._fetch(stream, file, block)
-            for future in wanted:
+                begun = {block: Future[None]() for block in self._plan(stream, file, wanted)}
+                stream.fetching |= begun
+                waiting = [stream.fetching[block] for block in wanted]
+            for block, future in begun.items():
+                # The fetch has a use of the file of its own, for the reader may go before it ends.
+                self._executor.submit(self._run, self._store.content.open(file.generation), block, future)
+            for future in waiting:
                 future.result()
+
+    def _plan(self, stream: _Stream, file: ContentFile, wanted: range) -> list[int]:
+        """The blocks to begin: those wanted, and for a reader in order some ahead of it. Under the lock."""
+        in_order = stream.next_block in (wanted[0], wanted[0] + 1) or wanted[0] == 0
+        stream.ahead = min(stream.ahead * 2, AHEAD_BLOCKS) if in_order else 1
+        stream.next_block = wanted[-1] + 1
+        last = (file.size_bytes - 1) // BLOCK_BYTES
+        ahead = range(wanted[-1] + 1, min(wanted[-1] + stream.ahead, last + 1))
+        return [block for block in (*wanted, *ahead) if block not in stream.fetching]
 
     def ensure_target(self, inode: Inode) -> str:
         """The target of a symlink; fetched when Drive's listing did not hold it."""
@@ -80,26 +87,24 @@ class Downloader:
             node = self._store.nodes.update(inode, target=data.decode(errors="surrogateescape"))
         return node.target or ""
 
-    def _fetch(self, stream: _Stream, file: ContentFile, block: int) -> Future[None]:
-        future = stream.fetching.get(block)
-        if future is None:
-            # The fetch has a use of the file of its own, for the reader may go before it ends.
-            own = self._store.content.open(file.generation)
-            future = self._executor.submit(self._run, own, block)
-            stream.fetching[block] = future
-            future.add_done_callback(lambda _: self._done(own, block))
-        return future
-
-    def _done(self, file: ContentFile, block: int) -> None:
+    def _run(self, file: ContentFile, block: int, future: Future[None]) -> None:
+        error: BaseException | None = None
+        try:
+            self._fetch(file, block)
+        except BaseException as caught:  # noqa: BLE001 - handed to whoever waits
+            error = caught
         with self._lock:
-            stream = self._streams.get(file.generation)
-            if stream is not None:
-                stream.fetching.pop(block, None)
-                if not stream.fetching and file.base is None:
-                    del self._streams[file.generation]
+            stream = self._streams[file.generation]
+            del stream.fetching[block]
+            if not stream.fetching and file.base is None:
+                del self._streams[file.generation]
         file.close()
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
 
-    def _run(self, file: ContentFile, block: int) -> None:
+    def _fetch(self, file: ContentFile, block: int) -> None:
         start = block * BLOCK_BYTES
         with file.lock:
             base = file.base

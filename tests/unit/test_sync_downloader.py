@@ -1,0 +1,151 @@
+"""Bytes of Drive come once, whole, and of one revision."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from drivefs.errors import BadReply, RemoteNotFound, Unreachable
+from drivefs.model import Inode
+from drivefs.store.content import Base, ContentFile
+from drivefs.sync.downloader import BLOCK_BYTES, Downloader
+from tests.fake_drive import FakeDrive
+from tests.house import House
+
+BIG = bytes(range(251)) * (5 * BLOCK_BYTES // 251)
+
+
+def house_with(tmp_path: Path, data: bytes) -> House:
+    drive = FakeDrive()
+    drive.put("f", data)
+    return House(tmp_path / "cache", drive)
+
+
+def content_of(house: House) -> ContentFile:
+    node = house.node("f")
+    assert node.drive_id is not None and node.revision is not None
+    file = house.store.content.create_clean(node.inode, node.size_bytes, Base(node.drive_id, node.revision))
+    house.store.nodes.update(node.inode, generation=file.generation)
+    return file
+
+
+@pytest.mark.parametrize("size", [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, len(BIG)])
+def test_downloader_brings_what_drive_has(tmp_path: Path, size: int) -> None:
+    house = house_with(tmp_path, BIG[:size])
+    file = content_of(house)
+    house.downloader.ensure(file, 0, size)
+    assert file.read(0, size + 10) == BIG[:size]
+    assert file.gaps(0, size) == []
+
+
+def test_downloader_asks_for_a_small_file_once(tmp_path: Path) -> None:
+    house = house_with(tmp_path, b"small")
+    file = content_of(house)
+    house.drive.calls.clear()
+    house.downloader.ensure(file, 2, 3)
+    house.downloader.ensure(file, 0, 5)
+    assert house.drive.calls.count("download") == 1
+
+
+def test_downloader_fetches_ahead_of_a_reader_in_order_only(tmp_path: Path) -> None:
+    house = house_with(tmp_path, BIG)
+    file = content_of(house)
+    house.downloader.ensure(file, 3 * BLOCK_BYTES, 3 * BLOCK_BYTES + 1)
+    assert file.gaps(0, len(BIG)) == [(0, 3 * BLOCK_BYTES), (4 * BLOCK_BYTES, len(BIG))]
+    house.downloader.ensure(file, 0, 1)
+    assert (BLOCK_BYTES, 2 * BLOCK_BYTES) not in file.gaps(0, len(BIG))
+
+
+def test_downloader_never_overwrites_what_was_written_here(tmp_path: Path) -> None:
+    house = house_with(tmp_path, BIG)
+    file = house.store.journal.start_writing(content_of(house))
+    file.write(10, b"mine")
+    house.downloader.ensure(file, 0, len(BIG))
+    assert file.read(0, 20) == BIG[:10] + b"mine" + BIG[14:20]
+
+
+def test_downloader_reads_the_revision_it_was_opened_with(tmp_path: Path) -> None:
+    house = house_with(tmp_path, BIG)
+    file = content_of(house)
+    house.drive.change(house.drive.names()["f"], b"x" * len(BIG))
+    house.downloader.ensure(file, 0, len(BIG))
+    assert file.read(0, len(BIG)) == BIG
+
+
+def test_downloader_reads_the_head_where_revisions_are_not_for_it(tmp_path: Path) -> None:
+    house = house_with(tmp_path, BIG)
+    file = content_of(house)
+    download = house.drive.download
+
+    def refuse_revisions(file_id, offset, length, revision=None):  # type: ignore[no-untyped-def]
+        if revision is not None:
+            raise RemoteNotFound("Not for viewers.", status=404)
+        return download(file_id, offset, length)
+
+    house.drive.download = refuse_revisions  # type: ignore[method-assign]
+    house.downloader.ensure(file, 0, len(BIG))
+    assert file.read(0, len(BIG)) == BIG
+
+
+def test_downloader_serves_no_mixture_when_the_revision_is_gone(tmp_path: Path) -> None:
+    house = house_with(tmp_path, BIG)
+    file = content_of(house)
+    drive_id = house.drive.names()["f"]
+    house.drive.contents.clear()
+    house.drive.change(drive_id, b"x" * len(BIG))
+    with pytest.raises(BadReply):
+        house.downloader.ensure(file, 0, len(BIG))
+
+
+def test_downloader_serves_nothing_whose_checksum_is_wrong(tmp_path: Path) -> None:
+    house = house_with(tmp_path, b"small")
+    file = content_of(house)
+    for key in house.drive.contents:
+        house.drive.contents[key] = b"wrong"
+    with pytest.raises(BadReply):
+        house.downloader.ensure(file, 0, 5)
+    assert file.gaps(0, 5) == [(0, 5)]
+
+
+def test_downloader_tells_the_reader_and_works_at_the_next_try(tmp_path: Path) -> None:
+    house = house_with(tmp_path, b"small")
+    file = content_of(house)
+    house.drive.fail("download", ("before", Unreachable("cut")))
+    with pytest.raises(Unreachable):
+        house.downloader.ensure(file, 0, 5)
+    house.downloader.ensure(file, 0, 5)
+    assert file.read(0, 5) == b"small"
+
+
+def test_downloader_fetches_once_for_all_who_wait(tmp_path: Path) -> None:
+    house = house_with(tmp_path, b"small")
+    file = content_of(house)
+    gate, download = threading.Event(), house.drive.download
+
+    def wait(*arguments):  # type: ignore[no-untyped-def]
+        gate.wait(10)
+        return download(*arguments)
+
+    house.drive.download = wait  # type: ignore[method-assign]
+    house.drive.calls.clear()
+    with ThreadPoolExecutor(8) as transfers, ThreadPoolExecutor(8) as readers:
+        downloader = Downloader(house.store, house.drive, transfers)
+        reads = [readers.submit(downloader.ensure, file, 0, 5) for _ in range(8)]
+        gate.set()
+        for read in reads:
+            read.result(10)
+    assert house.drive.calls.count("download") == 1
+
+
+def test_downloader_completes_a_partly_local_file_before_it_is_published(tmp_path: Path) -> None:
+    house = house_with(tmp_path, BIG)
+    file = house.store.journal.start_writing(content_of(house))
+    file.write(5, b"mine")
+    house.store.journal.seal(file)
+    file.close()
+    house.drain()
+    assert house.drive.content(house.drive.names()["f"]) == BIG[:5] + b"mine" + BIG[9:]
+    assert Inode(1) != house.node("f").inode

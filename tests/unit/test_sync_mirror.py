@@ -1,0 +1,184 @@
+"""Drive's tree as the mount shows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from drivefs.model import ROOT_INODE, Kind
+from tests.fake_drive import ROOT, FakeDrive
+from tests.house import House
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    drive = FakeDrive()
+    drive.put("a", b"a")
+    drive.put("d")
+    return House(tmp_path / "cache", drive)
+
+
+def shown(house: House, path: str = "") -> set[str]:
+    inode = house.node(path).inode if path else ROOT_INODE
+    house.mirror.ensure_listed(inode)
+    return {node.name or "" for node in house.store.nodes.children(inode)}
+
+
+def test_mirror_lists_a_folder_once(house: House) -> None:
+    assert shown(house) == {"a", "d"}
+    house.drive.calls.clear()
+    assert shown(house) == {"a", "d"}
+    assert house.drive.calls == []
+
+
+def test_mirror_lists_more_than_one_page(tmp_path: Path) -> None:
+    drive = FakeDrive()
+    drive.page_files = 7
+    for number in range(50):
+        drive.put(str(number), b"")
+    assert len(shown(House(tmp_path / "cache", drive))) == 50
+
+
+def test_mirror_needs_no_listing_after_a_remount(house: House) -> None:
+    shown(house)
+    house.drive.calls.clear()
+    house.reopen()
+    assert shown(house) == {"a", "d"}
+    assert house.drive.calls == []
+
+
+def test_mirror_sees_what_others_add_rename_move_change_and_remove(house: House) -> None:
+    folder, file = house.drive.names()["d"], house.drive.names()["a"]
+    shown(house, "d")
+    house.drive.put("new", b"n")
+    house.drive.change(file, b"longer", name="b", parent=folder)
+    house.mirror.poll()
+    assert shown(house) == {"d", "new"}
+    assert shown(house, "d") == {"b"}
+    assert house.node("d/b").size_bytes == 6
+    house.drive.change(file, trashed=True)
+    house.mirror.poll()
+    assert shown(house, "d") == set()
+
+
+def test_mirror_takes_its_own_changes_in_the_feed_for_no_news(house: House) -> None:
+    house.write("mine", b"m")
+    house.drain()
+    before = house.node("mine")
+    house.mirror.poll()
+    assert house.node("mine") == before
+
+
+def test_mirror_does_not_go_back_to_older_news(house: House) -> None:
+    house.write("mine", b"one")
+    house.drain()
+    old = house.drive.files[house.drive.names()["mine"]]
+    house.write("mine", b"two two")
+    house.drain()
+    before = house.node("mine")
+    house.mirror._apply(old)
+    assert house.node("mine") == before
+
+
+def test_mirror_leaves_alone_what_is_changed_here(house: House) -> None:
+    house.write("a", b"mine")
+    house.drive.change(house.drive.names()["a"], b"theirs")
+    house.mirror.poll()
+    generation = house.node("a").generation
+    assert generation is not None
+    file = house.store.content.open(generation)
+    assert file.read(0, 10) == b"mine"
+    file.close()
+
+
+def test_mirror_keeps_what_drive_does_not_have_when_its_folder_goes(house: House) -> None:
+    shown(house, "d")
+    house.write("d/precious", b"p")
+    house.drive.change(house.drive.names()["d"], trashed=True)
+    house.mirror.poll()
+    assert shown(house, "d") == {"precious"}
+    house.drain()
+    assert house.drive.content(house.drive.names(house.drive.names()["d"])["precious"]) == b"p"
+
+
+def test_mirror_lists_anew_when_the_token_is_refused(house: House) -> None:
+    shown(house)
+    house.store.db.set_setting("changes_token", "forgotten")
+    house.drive.change(house.drive.names()["a"], trashed=True)
+    house.drive.put("new", b"n")
+    house.mirror.poll()
+    assert shown(house) == {"d", "new"}
+
+
+def test_mirror_tells_twins_apart_the_same_way_each_time(tmp_path: Path) -> None:
+    drive = FakeDrive()
+    drive.put("twin.txt", b"2", id="younger", created_ns=2)
+    drive.put("twin.txt", b"1", id="older", created_ns=1)
+    for cache in ("one", "two"):
+        house = House(tmp_path / cache, drive)
+        assert shown(house) == {"twin.txt", "twin~younger.txt"}
+        assert house.node("twin.txt").drive_id == "older"
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".", "nul\0nul", "x" * 300, "é" * 200, "", "\uff0f", "\u201b\uff0f"])
+def test_mirror_shows_every_name_and_publishes_it_unchanged(tmp_path: Path, name: str) -> None:
+    drive = FakeDrive()
+    drive.put(name, b"1")
+    house = House(tmp_path / "cache", drive)
+    (local,) = shown(house)
+    assert "/" not in local and "\0" not in local and local not in (".", "..", "")
+    assert len(local.encode()) <= 255
+    house.write(local, b"22")
+    house.drain()
+    assert set(drive.names()) == {name}
+
+
+def test_mirror_refuses_a_circle_of_folders(house: House) -> None:
+    folder = house.drive.names()["d"]
+    below = house.drive.put("below", parent=folder)
+    shown(house, "d")
+    house.drive.change(folder, parent=below)
+    house.drive.change(below, parent=folder)
+    house.mirror.poll()
+    assert list(house.store.nodes.ancestors(ROOT_INODE)) == []
+    assert "d" not in shown(house)
+
+
+def test_mirror_shows_google_documents_as_links_to_their_page(tmp_path: Path) -> None:
+    drive = FakeDrive()
+    drive.put("Report", None, mime_type="application/vnd.google-apps.document", web_view_link="https://docs/x")
+    house = House(tmp_path / "cache", drive)
+    shown(house)
+    node = house.node("Report")
+    assert (node.kind, node.target) == (Kind.SYMLINK, "https://docs/x")
+
+
+def test_mirror_reads_back_what_the_uploader_wrote(tmp_path: Path) -> None:
+    one = House(tmp_path / "one")
+    one.write("f", b"1")
+    inode = one.node("f").inode
+    one.store.nodes.update(inode, mode=0o640, mtime_ns=1_700_000_000_123_456_789)
+    one.store.nodes.set_xattr(inode, "user.a", b"\xff\x00")
+    one.store.nodes.set_xattr(inode, "user.b", "ü".encode())
+    one.store.journal.changed_metadata(one.node("f"))
+    one.symlink("link", "x" * 200)
+    one.mkdir("d")
+    one.drain()
+    two = House(tmp_path / "two", one.drive)
+    node = two.node("f")
+    assert (node.mode, node.mtime_ns, node.size_bytes) == (0o640, 1_700_000_000_123_456_789, 1)
+    assert two.store.nodes.xattrs(node.inode) == {"user.a": b"\xff\x00", "user.b": "ü".encode()}
+    assert two.node("link").size_bytes == 200
+    assert two.downloader.ensure_target(two.node("link").inode) == "x" * 200
+    assert two.node("d").kind is Kind.FOLDER
+
+
+def test_mirror_knows_how_full_drive_is(tmp_path: Path) -> None:
+    house = House(tmp_path / "cache", FakeDrive(limit_bytes=100))
+    assert house.mirror.space() is None
+    house.drive.put("x", b"1234")
+    house.mirror.ask_space()
+    space = house.mirror.space()
+    assert space is not None and (space.total_bytes, space.free_bytes) == (100, 96)
+    assert ROOT in house.drive.files

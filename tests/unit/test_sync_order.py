@@ -1,0 +1,126 @@
+"""The publish order: what Drive holds is loadable at every moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from drivefs.errors import Refused, Unreachable
+from tests.house import House
+
+BIG = b"w" * 6_000_000
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path / "cache")
+
+
+def happened(house: House, *entries: tuple[str, str]) -> list[int]:
+    return [house.drive.log.index(entry) for entry in entries]
+
+
+def test_order_replaces_a_pointer_after_all_that_was_closed_before_it(house: House) -> None:
+    house.write("checkpoint", b"0")
+    house.drain()
+    house.write("data-1", BIG)
+    house.write("index-1", b"i")
+    house.write("tmp", b"1")
+    house.rename("tmp", "checkpoint")
+    house.drive.fail("upload_small", ("before", Unreachable("cut")))  # the index needs a second try
+    house.drain()
+    places = happened(house, ("create", "data-1"), ("create", "index-1"), ("update", "checkpoint"))
+    assert places[2] == max(places)
+
+
+def test_order_overwrites_in_place_after_all_that_was_closed_before_it_below(house: House) -> None:
+    house.write("latest", b"0")
+    house.mkdir("checkpoint-1")
+    house.drain()
+    house.write("checkpoint-1/weights", BIG)
+    house.write("latest", b"1")
+    house.drain()
+    places = happened(house, ("create", "weights"), ("update", "latest"))
+    assert places == sorted(places)
+
+
+def test_order_does_not_hold_a_pointer_for_another_folder(house: House) -> None:
+    house.mkdir("a")
+    house.mkdir("b")
+    house.write("b/latest", b"0")
+    house.drain()
+    house.write("a/big", BIG)
+    house.drive.fail("start_session", *[("before", Unreachable("cut"))] * 3)
+    house.write("b/latest", b"1")
+    house.drain()
+    places = happened(house, ("update", "latest"), ("create", "big"))
+    assert places == sorted(places)
+
+
+def test_order_removes_after_all_that_was_closed_before_anywhere(house: House) -> None:
+    house.mkdir("a")
+    house.write("old", b"o")
+    house.drain()
+    house.write("a/new", BIG)
+    house.remove("old")
+    house.drive.fail("start_session", *[("before", Unreachable("cut"))] * 3)
+    house.drain()
+    places = happened(house, ("create", "new"), ("trash", "old"))
+    assert places == sorted(places)
+
+
+def test_order_holds_the_first_small_pointer_for_the_weights_before_it(house: House) -> None:
+    house.mkdir("run")
+    house.drain()
+    house.write("run/weights", BIG)
+    house.write("latest", b"run")
+    house.drive.fail("start_session", *[("before", Unreachable("cut"))] * 3)
+    house.drain()
+    places = happened(house, ("create", "weights"), ("create", "latest"))
+    assert places == sorted(places)
+
+
+def test_order_makes_folders_before_what_lies_in_them(house: House) -> None:
+    house.mkdir("a")
+    house.mkdir("a/b")
+    house.write("a/b/c", b"c")
+    house.drive.fail("create", ("before", Unreachable("cut")))
+    house.drain()
+    places = happened(house, ("create", "a"), ("create", "b"), ("create", "c"))
+    assert places == sorted(places)
+
+
+def test_order_lets_nothing_wait_for_what_is_parked(house: House) -> None:
+    house.write("latest", b"0")
+    house.write("old", b"0")
+    house.drain()
+    house.mkdir("refused")
+    house.write("refused/inside", b"x")
+    house.drive.fail("create", ("before", Refused("No rights.", reason="insufficientFilePermissions")))
+    house.write("latest", b"1")
+    house.remove("old")
+    for _ in range(10):
+        house.dispatch()
+        house.now += 1
+    assert house.drive.content(house.drive.names()["latest"]) == b"1"
+    assert "old" not in house.drive.names()
+
+
+def test_order_lets_nothing_wait_for_a_file_that_is_still_open(house: House) -> None:
+    house.write("latest", b"0")
+    house.drain()
+    house.write("log", b"")
+    log = house.store.journal.start_anew(house.node("log"))
+    log.write(0, b"line\n")
+    house.rename("log", "train.log")
+    house.write("latest", b"1")
+    for _ in range(10):
+        house.dispatch()
+        house.now += 1
+    assert house.drive.content(house.drive.names()["latest"]) == b"1"
+    assert "train.log" not in house.drive.names()
+    house.store.journal.seal(log)
+    log.close()
+    house.drain()
+    assert house.drive.content(house.drive.names()["train.log"]) == b"line\n"
