@@ -90,8 +90,8 @@ class Caller:
 
     @contextmanager
     def streaming(self, call: Call, way: Way, expected: tuple[int, ...]) -> Iterator[BaseHTTPResponse]:
-        """The reply at its first byte, in its turn until the block ends; then its connection is dropped,
-        unless the block has let go of it."""
+        """The reply at its first byte, in its turn until the block ends; then its connection is dropped, unless
+        the reply was read to its end."""
 
         def attempt(patience_s: float) -> tuple[ExitStack, BaseHTTPResponse]:
             with ExitStack() as stack:

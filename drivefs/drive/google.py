@@ -156,8 +156,6 @@ class GoogleDrive:
                     raise BadReply(f"The download ended {left} bytes early.")
                 left -= len(piece)
                 yield piece
-            if response.length_remaining == 0:
-                response.release_conn()
 
     # --- writing ---
 

@@ -177,9 +177,13 @@ def test_calls_give_up_when_the_patience_is_over(opened: Opener, clock: FakeCloc
 
 def test_calls_give_up_at_once_when_asked_to_wait_beyond_the_patience(opened: Opener, clock: FakeClock) -> None:
     with ScriptedServer(failing(429, "rateLimitExceeded", {"retry-after": "3600"})) as server:
+        drive = opened(server)
         with pytest.raises(RateLimited) as caught:
-            opened(server).get(FILE)
+            drive.get(FILE)
         assert caught.value.retry_after_s == 3600
+        with pytest.raises(RateLimited):
+            drive.at(Priority.PUBLISH).list_all()
+        assert len(server.requests) == 1
     assert clock.now_s == 1000
 
 
@@ -332,8 +336,8 @@ def test_download_that_ends_early_hands_out_what_is_right(opened: Opener) -> Non
 
 
 def test_download_of_a_longer_body_stops_at_the_range(opened: Opener) -> None:
-    longer = b"HTTP/1.1 206 OK\r\ncontent-range: bytes 0-9/10\r\ncontent-length: 20\r\n\r\n" + b"x" * 20
-    with ScriptedServer(raw(longer), ANY) as server:
+    longer = answer(206, b"x" * 20, {"content-range": "bytes 0-9/10"})
+    with ScriptedServer(longer, ANY) as server:
         drive = opened(server)
         assert b"".join(drive.download(FILE, 0, 10)) == b"x" * 10
         drive.get(FILE)
