@@ -249,7 +249,8 @@ def _make(mountpoint: Path) -> None:
         mountpoint.mkdir()
     except FileNotFoundError:
         raise UserError(
-            f"The mount point {mountpoint} does not exist, nor the folder above it: 'mkdir -p {mountpoint}' makes them."
+            f"The mount point {mountpoint} does not exist, nor does the folder above it: make them with "
+            f"'mkdir -p {mountpoint}'."
         ) from None
     except OSError as error:
         raise UserError(

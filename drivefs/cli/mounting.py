@@ -140,7 +140,7 @@ def _say_mounted(settings: Settings, log_file: Path | None, ready: Json, made: b
     if log_file is not None:
         text += f"; log {log_file}"
     if ready["waiting_files"]:
-        text += f"; {files_text(ready['waiting_files'], ready['waiting_bytes'])} from last time wait for Drive."
+        text += f"; {files_text(ready['waiting_files'], ready['waiting_bytes'])} waiting from last time."
     else:
         text += "; nothing waits from last time."
     click.echo(text)
@@ -175,13 +175,13 @@ def umount(mountpoint: Path, no_wait: bool, timeout: float | None) -> None:
             result = mounted.client.ask("flush", progress.update, timeout_s=timeout)
         if result["state"] in ("timed-out", "failed"):
             left = files_text(result["files_left"], result["bytes_left"])
-            ways = f"'drivefs umount --no-wait {mountpoint}' unmounts now, and they wait in the cache"
+            ways = f"'drivefs umount --no-wait {mountpoint}' unmounts now and leaves the rest in the cache"
             if result["state"] == "timed-out":
-                raise TimedOut(f"{left} are not on Drive yet, so {mountpoint} stays mounted: wait longer, or {ways}.")
+                raise TimedOut(f"Not on Drive yet: {left}; {mountpoint} stays mounted: wait longer, or {ways}.")
             first = result["parked"][0]
             raise UserError(
-                f"{left} cannot be sent to Drive ({first['path']}: {first['reason'].rstrip('.')}), so {mountpoint} "
-                f"stays mounted: 'drivefs status' lists them, {ways}."
+                f"Drive does not take {left} ({first['path']}: {first['reason'].rstrip('.')}), so {mountpoint} "
+                f"stays mounted: 'drivefs status' tells more, {ways}."
             )
     client = connect(mounted.record.cache_dir)
     if client is None:
@@ -192,7 +192,7 @@ def umount(mountpoint: Path, no_wait: bool, timeout: float | None) -> None:
     result = _stop(client, left_s)
     if result["files_left"]:
         left = files_text(result["files_left"], result["bytes_left"])
-        click.echo(f"Unmounted {mountpoint}; {left} wait in {mounted.record.cache_dir} for the next mount.")
+        click.echo(f"Unmounted {mountpoint}; left in {mounted.record.cache_dir} for the next mount: {left}.")
     else:
         click.echo(f"Unmounted {mountpoint}; everything is on Drive.")
 
@@ -224,4 +224,4 @@ def _clear_dead(mountpoint: Path) -> None:
     waiting = survey(record.cache_dir)
     count = waiting.jobs + waiting.writing_files
     text = f"Cleared away the mount on {mountpoint}, whose process had died"
-    click.echo(f"{text}; {files_text(count, waiting.size_bytes)} wait for the next mount." if count else f"{text}.")
+    click.echo(f"{text}; left for the next mount: {files_text(count, waiting.size_bytes)}." if count else f"{text}.")

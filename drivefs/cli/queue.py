@@ -84,13 +84,13 @@ def _say_done(one: Running, result: Json) -> None:
 def _flush_failed(result: Json) -> UserError:
     left = files_text(result["files_left"], result["bytes_left"])
     if result["state"] == "timed-out":
-        return TimedOut(f"{left} are not on Drive yet; the uploads go on, 'drivefs status' shows them.")
+        return TimedOut(f"Not on Drive yet: {left}; the uploads go on, 'drivefs status' shows them.")
     if result["state"] == "ended":
-        return UserError(f"The mount was ended with {left} not on Drive; they wait in the cache for the next mount.")
+        return UserError(f"The mount was ended; left in the cache for the next one: {left}.")
     named = "; ".join(f"{each['path']}: {each['reason'].rstrip('.')}" for each in result["parked"][:3])
     return UserError(
-        f"{left} cannot be sent to Drive as things are ({named}): 'drivefs status' lists them, the next mount tries "
-        "them again."
+        f"Drive does not take {left} as things are ({named}): 'drivefs status' lists what it refuses, the next mount "
+        "tries again."
     )
 
 
@@ -99,8 +99,8 @@ def _nothing_mounted() -> None:
         waiting = survey(record.cache_dir)
         if waiting.jobs:
             raise UserError(
-                f"Nothing is mounted, and {files_text(waiting.jobs, waiting.size_bytes)} wait in {record.cache_dir}: "
-                f"'drivefs mount {record.mountpoint}' sends them."
+                f"Nothing is mounted, with {files_text(waiting.jobs, waiting.size_bytes)} waiting in "
+                f"{record.cache_dir}: 'drivefs mount {record.mountpoint}' goes on."
             )
     raise UserError("Nothing is mounted by drivefs: 'drivefs mount FOLDER' mounts Google Drive there.")
 
@@ -169,15 +169,14 @@ def _show(state: Json) -> None:
     if not state["running"]:
         click.echo(f"{state['mountpoint']}: not mounted, cache {state['cache_dir']}")
         if state.get("error"):
-            click.echo(f"  {state['error']}")
+            click.echo(f"  Damaged    {state['error']}")
         elif queue["files"] or queue["writing_files"]:
             count = max(queue["files"], queue["writing_files"])
             click.echo(
-                f"  {files_text(count, queue['bytes'])} wait for Drive: 'drivefs mount {state['mountpoint']}' sends "
-                "them."
+                f"  Waiting    {files_text(count, queue['bytes'])}: 'drivefs mount {state['mountpoint']}' goes on"
             )
         else:
-            click.echo("  Everything is on Drive.")
+            click.echo("  Waiting    nothing, everything is on Drive")
         return
     mode = ", read-only" if state["read_only"] else ""
     where = state["endpoint"] or "Google Drive"
