@@ -1,0 +1,137 @@
+"""A VFS over a store in a temporary folder and a Drive of a few lines: what its unit tests begin with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from drivefs.errors import Unreachable
+from drivefs.model import ROOT_INODE, DriveId, Inode, Kind, RevisionId
+from drivefs.store.content import ContentFile, State
+from drivefs.store.nodes import Node
+from drivefs.store.store import Store
+from drivefs.vfs.vfs import Vfs
+from tests.filesystem import VfsFilesystem
+
+
+class FakeMirror:
+    """Lists a folder by calling what the test has put there."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.on_listing: dict[Inode, Callable[[], None]] = {}
+        self.online = True
+        self.asked: list[Inode] = []
+        self.known_space: FakeSpace | None = None
+
+    def ensure_listed(self, inode: Inode) -> None:
+        if self._store.nodes.get(inode).listed:
+            return
+        self.asked.append(inode)
+        if not self.online:
+            raise Unreachable("no network")
+        self.on_listing.pop(inode, lambda: None)()
+        self._store.nodes.update(inode, listed=True)
+
+    def space(self) -> FakeSpace | None:
+        return self.known_space
+
+
+class FakeSpace:
+    total_bytes = 1000 << 12
+    free_bytes = 400 << 12
+
+
+class FakeDownloader:
+    """Fills gaps from the bytes that Drive has."""
+
+    def __init__(self) -> None:
+        self.remote: dict[RevisionId, bytes] = {}
+        self.targets: dict[Inode, str] = {}
+        self.fetched: list[tuple[int, int]] = []
+        self.online = True
+
+    def ensure(self, file: ContentFile, start: int, stop: int) -> None:
+        for gap_start, gap_stop in file.gaps(start, stop):
+            if not self.online:
+                raise Unreachable("no network")
+            assert file.base is not None
+            self.fetched.append((gap_start, gap_stop))
+            file.fill(gap_start, self.remote[file.base.revision][gap_start:gap_stop])
+
+    def ensure_target(self, inode: Inode) -> str:
+        return self.targets[inode]
+
+
+class VfsHouse:
+    """The rooms, and shortcuts into them."""
+
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        self.store = Store(folder)
+        self.store.recover()
+        self.mirror = FakeMirror(self.store)
+        self.downloader = FakeDownloader()
+        self.store.nodes.update(ROOT_INODE, listed=True)
+        self.vfs = Vfs(self.store, self.mirror, self.downloader, uid=1000, gid=1000, read_only=read_only)
+        self.fs = VfsFilesystem(self.vfs)
+
+    def close(self) -> None:
+        self.vfs.close()
+        self.store.close()
+
+    def crash(self) -> VfsHouse:
+        """Stop without another word, and open the cache again."""
+        folder = self.store.folder
+        self.store.close()
+        return VfsHouse(folder)
+
+    def node(self, path: str) -> Node:
+        return self.store.nodes.get(self.vfs.tree.resolve(path))
+
+    def remote_file(self, name: str, data: bytes, parent: Inode = ROOT_INODE, **values: object) -> Node:
+        """A file that Drive has, none of whose bytes are here."""
+        md5 = hashlib.md5(data).hexdigest()
+        revision = RevisionId(f"revision of {name} {md5}")
+        self.downloader.remote[revision] = data
+        shown: dict[str, object] = {
+            "parent": parent,
+            "name": name,
+            "kind": Kind.FILE,
+            "mode": 0o644,
+            "size_bytes": len(data),
+            "mtime_ns": 1_000_000_000,
+            "ctime_ns": 1_000_000_000,
+            "drive_id": DriveId(f"id of {name}"),
+            "confirmed_ns": 1,
+            "revision": revision,
+            "md5": md5,
+        }
+        return self.store.nodes.add(**(shown | values))
+
+    def publish(self, path: str) -> None:
+        """What the uploader does when Drive has taken a file: content clean, job gone."""
+        node = self.node(path)
+        self.store.nodes.update(
+            node.inode,
+            drive_id=node.drive_id or DriveId(f"id of {path}"),
+            confirmed_ns=1,
+            revision=RevisionId(f"published {path} {node.change}"),
+        )
+        self.store.db.run("DELETE FROM jobs WHERE inode = ?", (node.inode,))
+        if node.generation is not None:
+            self.store.content.mark(node.generation, State.CLEAN)
+
+    def has_job(self, path: str) -> bool:
+        return self.store.journal.find(self.node(path).inode) is not None
+
+    def sealed_bytes(self, path: str) -> bytes | None:
+        """What waits to be sent of a file; None when no content does."""
+        job = self.store.journal.find(self.node(path).inode)
+        if job is None or job.generation is None:
+            return None
+        claim = self.store.content.claim(job.generation)
+        try:
+            return claim.read_at(0, claim.size_bytes)
+        finally:
+            claim.close()
