@@ -71,10 +71,7 @@ class Server:
                 connection, _ = self._socket.accept()
             except OSError:
                 return  # closed
-            uid = _PEER_CREDENTIALS.unpack(
-                connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
-            )[1]
-            if uid not in (0, os.geteuid()):
+            if _peer(connection)[1] not in (0, os.geteuid()):
                 connection.close()
                 continue
             try:
@@ -102,7 +99,10 @@ class Server:
     def _converse(self, connection: socket.socket) -> None:
         try:
             with connection.makefile("rb") as lines:
-                request = json.loads(lines.readline(REQUEST_LIMIT_BYTES) or b"{}")
+                line = lines.readline(REQUEST_LIMIT_BYTES)
+            if not line:
+                return  # somebody wanted to know whether we are here
+            request = json.loads(line)
             handler = self._handlers[request["do"]]
         except (ValueError, KeyError, TypeError):
             _send(connection, {"error": {"message": "This drivefs does not know the request.", "exit_code": 1}})
@@ -133,23 +133,19 @@ def _send(connection: socket.socket, message: Json) -> None:
 
 
 class Client:
-    """One connection to a running mount."""
+    """A running mount. Each request is a connection of its own."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-        self._connection.settimeout(QUIET_S)
-        pid = _PEER_CREDENTIALS.unpack(
-            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
-        )[0]
-        self.pid: int = pid
+    def __init__(self, folder: Path, pid: int) -> None:
+        self._folder = folder
+        self.pid = pid
         """Of the process behind the mount."""
 
     def ask(self, do: str, on_progress: Callable[[Json], None] | None = None, **arguments: Any) -> Json:
-        """Make the connection's one request, and wait for its end. Raises UserError as the mount said, or when it
-        does not answer."""
+        """Make a request, and wait for its end. Raises UserError as the mount said, or when it does not answer."""
         try:
-            with self._connection, self._connection.makefile("rb") as lines:
-                _send(self._connection, {"do": do, **arguments})
+            with _connected(self._folder) as connection, connection.makefile("rb") as lines:
+                connection.settimeout(QUIET_S)
+                _send(connection, {"do": do, **arguments})
                 for line in lines:
                     message = json.loads(line)
                     if "progress" in message:
@@ -175,9 +171,6 @@ class Client:
             "mount again to go on."
         )
 
-    def close(self) -> None:
-        self._connection.close()
-
 
 def told_error(error: Mapping[str, Any]) -> UserError:
     """The error that another process of drivefs tells by its `message` and `exit_code`."""
@@ -187,11 +180,26 @@ def told_error(error: Mapping[str, Any]) -> UserError:
 
 def connect(folder: Path) -> Client | None:
     """The mount that has this cache folder; None when no process answers there."""
+    try:
+        with _connected(folder) as connection:
+            return Client(folder, _peer(connection)[0])
+    except OSError:
+        return None
+
+
+def _connected(folder: Path) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with _short_address(folder) as address:
             connection.connect(address)
-    except OSError:
+    except BaseException:
         connection.close()
-        return None
-    return Client(connection)
+        raise
+    return connection
+
+
+def _peer(connection: socket.socket) -> tuple[int, int]:
+    """Process and user at the other end."""
+    found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
+    pid, uid, _ = _PEER_CREDENTIALS.unpack(found)
+    return pid, uid

@@ -161,7 +161,7 @@ def find_record(mountpoint: Path) -> Record | None:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A mount whose process answers; `client` serves one request."""
+    """A mount whose process answers."""
 
     record: Record
     client: Client
@@ -209,7 +209,6 @@ def clear_stale(mountpoint: Path) -> bool:
         record = find_record(mountpoint) if entry.fs_type == FUSE_TYPE else None
         client = connect(record.cache_dir) if record is not None else None
         if client is not None:
-            client.close()
             raise UserError(
                 f"{mountpoint} is mounted by drivefs already (process {client.pid}): use it, or end it first "
                 f"with 'drivefs umount {mountpoint}'."

@@ -17,7 +17,7 @@ import click
 
 from drivefs.cli.progress import FlushProgress, files_text
 from drivefs.config import TRANSPORTS, Settings, config_file, load_settings
-from drivefs.control import Client, Json, connect, told_error
+from drivefs.control import Client, Json, told_error
 from drivefs.errors import TimedOut, UserError
 from drivefs.mounts import (
     FUSE_TYPE,
@@ -168,9 +168,7 @@ def umount(mountpoint: Path, no_wait: bool, timeout: float | None) -> None:
         _clear_dead(mountpoint)
         return
     started_s = time.monotonic()
-    if no_wait:
-        mounted.client.close()
-    else:
+    if not no_wait:
         with FlushProgress() as progress:
             result = mounted.client.ask("flush", progress.update, timeout_s=timeout)
         if result["state"] in ("timed-out", "failed"):
@@ -183,13 +181,10 @@ def umount(mountpoint: Path, no_wait: bool, timeout: float | None) -> None:
                 f"Drive does not take {left} ({first['path']}: {first['reason'].rstrip('.')}), so {mountpoint} "
                 f"stays mounted: 'drivefs status' tells more, {ways}."
             )
-    client = connect(mounted.record.cache_dir)
-    if client is None:
-        raise UserError(f"The process behind {mountpoint} has just ended: 'drivefs status' says what waits.")
     left_s = 0.0 if no_wait else STOP_WAIT_S
     if timeout is not None:
         left_s = min(left_s, max(0.0, timeout - (time.monotonic() - started_s)))
-    result = _stop(client, left_s)
+    result = _stop(mounted.client, left_s)
     if result["files_left"]:
         left = files_text(result["files_left"], result["bytes_left"])
         click.echo(f"Unmounted {mountpoint}; left in {mounted.record.cache_dir} for the next mount: {left}.")

@@ -84,7 +84,7 @@ def test_control_hides_what_was_not_foreseen_and_logs_it(tmp_path: Path, caplog:
     assert "secret" in caplog.text
 
 
-@pytest.mark.parametrize("line", [b"\n", b"not json\n", b'{"do": "dance"}\n', b"[]\n", b"5\n", b"", b"\xff\n"])
+@pytest.mark.parametrize("line", [b"\n", b"not json\n", b'{"do": "dance"}\n', b"[]\n", b"5\n", b"\xff\n"])
 def test_control_answers_a_request_that_makes_no_sense(tmp_path: Path, line: bytes) -> None:
     with serving(tmp_path, count=count), socket.socket(socket.AF_UNIX) as client:
         client.connect(str(tmp_path / control.SOCKET_NAME))
@@ -131,28 +131,38 @@ def test_server_takes_the_place_of_a_dead_one(tmp_path: Path) -> None:
     assert not (tmp_path / control.SOCKET_NAME).exists()
 
 
-def test_client_says_so_when_the_process_dies_under_it(tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(tmp_path / control.SOCKET_NAME))
-        server.listen()
-        client = connect(tmp_path)
-        assert client is not None
+@contextmanager
+def stub(folder: Path, answer: bytes, ended: threading.Event) -> Iterator[None]:
+    """A process that takes a request, sends these bytes, and goes once `ended` is set."""
+
+    def run() -> None:
+        server.accept()[0].close()  # `connect` only wants to know whether it is there
         connection, _ = server.accept()
-        connection.sendall(b'{"progress": {}}\n{"prog')
-        connection.close()
-        with pytest.raises(UserError, match="safe in its cache"):
-            client.ask("count")
+        with connection:
+            connection.sendall(answer)
+            ended.wait(10)
+
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(folder / control.SOCKET_NAME))
+        server.listen()
+        thread = threading.Thread(target=run)
+        thread.start()
+        yield
+        ended.set()
+        thread.join()
+
+
+def test_client_says_so_when_the_process_dies_under_it(tmp_path: Path) -> None:
+    ended = threading.Event()
+    ended.set()
+    with stub(tmp_path, b'{"progress": {}}\n{"prog', ended), pytest.raises(UserError, match="safe in its cache"):
+        ask(tmp_path, "count")
 
 
 def test_client_gives_up_a_process_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "QUIET_S", 0.05)
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(tmp_path / control.SOCKET_NAME))
-        server.listen()
-        client = connect(tmp_path)
-        assert client is not None
-        with pytest.raises(UserError, match="does not answer"):
-            client.ask("count")
+    with stub(tmp_path, b"", threading.Event()), pytest.raises(UserError, match="does not answer"):
+        ask(tmp_path, "count")
 
 
 def test_socket_is_for_its_owner_alone_and_may_lie_deep(tmp_path: Path) -> None:
