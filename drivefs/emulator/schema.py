@@ -13,7 +13,7 @@ from typing import Any
 from drivefs.emulator.errors import ApiError, bad_request, invalid_parameter, required
 
 # Of the whole of Google's API front end, and so in no discovery document, or written in another case there.
-_COMMON = {"pp", "upload_id", "trace", "userIp", "access_token", "oauth_token"}
+_COMMON = {"pp", "upload_id", "trace", "userIp", "access_token", "oauth_token", "source"}
 _TRUE = {"true": True, "1": True, "True": True, "": True}
 _FALSE = {"false": False, "0": False, "False": False}
 

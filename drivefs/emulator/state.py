@@ -91,7 +91,8 @@ class Call:
         schema = self.method.response
         if schema is None:
             return ALL
-        text = self.query.get("fields")
+        # An empty one counts as none: rclone sends such.
+        text = self.query.get("fields") or None
         if text is None:
             text = _DEFAULTS.get(schema) if self.api.version == "v3" else None
             if text is None:

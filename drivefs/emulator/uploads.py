@@ -57,7 +57,7 @@ class Uploads:
         sink = self._sink(exchange.length)
         async for piece in exchange.chunks():
             await sink.write(piece)
-        return self._completer(call).complete(call, await sink.finish(), media_type)
+        return self._create(call, await sink.finish(), media_type)
 
     async def multipart(self, exchange: Exchange, call: Call, parse: Any) -> Any:
         """The reply's JSON after a `multipart` upload: metadata first, then the content."""
@@ -78,7 +78,7 @@ class Uploads:
             raise bad_request("Malformed multipart body.")
         metadata, part_headers, start = split
         call.body = parse(metadata)
-        self._completer(call).check(call, max(0, (exchange.length or 0) - start))
+        self._completer(call).check(call, 0)
         sink = self._sink(exchange.length)
         closing = b"\r\n" + mark
         tail = head[start:]
@@ -96,9 +96,15 @@ class Uploads:
         if at < 0:
             raise bad_request("Malformed multipart body.")
         await sink.write(tail[:at])
-        return self._completer(call).complete(
-            call, await sink.finish(), _media_type(part_headers.get("content-type"))
-        )
+        return self._create(call, await sink.finish(), _media_type(part_headers.get("content-type")))
+
+    def _create(self, call: Call, stored: Stored, media_type: str | None) -> Any:
+        """Make the item; the blob does not outlive a refusal."""
+        try:
+            return self._completer(call).complete(call, stored, media_type)
+        except ApiError:
+            self.emulator.contents.remove(stored.blob)
+            raise
 
     def _check_size(self, exchange: Exchange) -> None:
         if (exchange.length or 0) > self.emulator.options.simple_upload_limit_bytes:

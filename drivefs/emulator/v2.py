@@ -56,10 +56,15 @@ def etag(row: Row) -> str:
     return '"' + base64.urlsafe_b64encode(f"{row['id']}:{row['version']}".encode()).decode().rstrip("=") + '"'
 
 
+def _base(link_base: str) -> str:
+    """Where the API's own links lead; not to the host of links for people, where that is Google's."""
+    return link_base.replace("https://drive.google.com", "https://www.googleapis.com") + "/drive/v2/files"
+
+
 def file(view: View, row: Row, mask: Mask) -> dict[str, Any]:
     """The v2 resource File."""
     found = view.file(row, ALL)
-    root = f"{view.link_base}/drive/v2/files/{row['id']}"
+    root = f"{_base(view.link_base)}/{row['id']}"
     result: dict[str, Any] = {"kind": "drive#file", "etag": etag(row), "selfLink": root}
     result.update({name: found[name] for name in _SAME if name in found})
     result.update({new: found[old] for old, new in _RENAMED.items() if old in found})
@@ -96,7 +101,7 @@ def file(view: View, row: Row, mask: Mask) -> dict[str, Any]:
 
 
 def _parent(view: View, row: Row, parent_id: str) -> dict[str, Any]:
-    base = f"{view.link_base}/drive/v2/files"
+    base = _base(view.link_base)
     return {
         "kind": "drive#parentReference",
         "id": parent_id,
@@ -231,7 +236,7 @@ def listing(call: Call) -> Any:
     rows, token = list_files(call.emulator.tree, call.caller, call.query, v2=True)
     view, mask = call.view(), call.mask
     view.preload(rows, ALL)
-    base = f"{call.link_base}/drive/v2/files"
+    base = _base(call.link_base)
     result: dict[str, Any] = {"kind": "drive#fileList", "etag": '"list"', "selfLink": base, "incompleteSearch": False}
     if token is not None:
         result.update(nextPageToken=token, nextLink=f"{base}?pageToken={token}")

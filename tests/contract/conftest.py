@@ -1,0 +1,42 @@
+"""One emulator a module, without faults at the start of each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from drivefs.emulator import Options, Running, running
+from tests.emulator_support import Api
+
+
+@pytest.fixture(scope="module")
+def emulator_process() -> Iterator[Running]:
+    accounts = ("user@example.com", "other@example.com")
+    with running(Options(accounts=accounts, quota_units_per_minute=10**9)) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def emulator(emulator_process: Running) -> Iterator[Running]:
+    emulator_process.admin.clear_faults()
+    emulator_process.admin.reset_counters()
+    yield emulator_process
+    emulator_process.admin.clear_faults()
+    emulator_process.admin.set_network(latency_s=0, bandwidth_bytes_s=None, shared_bandwidth_bytes_s=None)
+
+
+@pytest.fixture
+def api(emulator: Running) -> Iterator[Api]:
+    """The first account's."""
+    client = Api(emulator)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def other(emulator: Running) -> Iterator[Api]:
+    """The second account's."""
+    client = Api(emulator, account="other@example.com")
+    yield client
+    client.close()
