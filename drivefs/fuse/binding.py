@@ -109,6 +109,8 @@ class _Callbacks:
             if isinstance(error, (DriveError, StoreError, UserError)):
                 log.warning("%s: %s", function.__name__, error)
             return -errno_of(error)
+        except UnicodeDecodeError:
+            return -errno.EINVAL  # fusepy decodes names itself: this one is not UTF-8
         except OSError as error:
             log.exception("%s failed", function.__name__)
             return -(error.errno or errno.EIO)
