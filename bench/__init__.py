@@ -1,0 +1,1 @@
+"""Side by side with other mounts and with the disk. Run by `bench/run`."""

@@ -1,0 +1,109 @@
+"""What is measured: a folder of some system, with a Drive behind it or the bare disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from drivefs.emulator.client import Running
+
+RCLONE_BEST = (
+    "--vfs-cache-mode=full --vfs-write-back=0s --dir-cache-time=1h --poll-interval=5s --transfers=32 "
+    "--checkers=32 --tpslimit=0 --drive-pacer-min-sleep=1ms --drive-pacer-burst=1000 --drive-chunk-size=64M "
+    "--buffer-size=16M --vfs-read-chunk-size=16M --vfs-read-chunk-streams=8"
+).split()
+
+
+@dataclass(frozen=True)
+class System:
+    """A folder to work in, the process that serves it, and how to see that Drive has everything."""
+
+    folder: Path
+    pid: int | None
+    settle: Callable[[], None]
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+    """Poll, for nothing outside can be waited on; the step is far below what is measured."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what} did not happen within {timeout_s:.0f} s")
+        time.sleep(0.02)
+
+
+def peak_memory_mb(pid: int) -> float:
+    """VmHWM of a process: the most that it ever had, in 10^6 bytes."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise ValueError("no VmHWM")
+
+
+@contextmanager
+def disk(emulator: Running, work: Path) -> Iterator[System]:
+    folder = work / "disk"
+    folder.mkdir()
+    yield System(folder, None, lambda: None)
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def drivefs(emulator: Running, work: Path) -> Iterator[System]:
+    folder, cache = work / "drivefs", work / "drivefs-cache"
+    command = [sys.executable, "-m", "drivefs"]
+    where = ["--endpoint", emulator.endpoint, "--credentials", str(emulator.credentials_file)]
+    subprocess.run([*command, "mount", str(folder), *where, "--cache-dir", str(cache)], check=True, stdout=subprocess.DEVNULL)
+    status = subprocess.run([*command, "status", str(folder), "--json"], check=True, capture_output=True, text=True)
+    pid = json.loads(status.stdout)["mounts"][0]["pid"]
+
+    def settle() -> None:
+        subprocess.run([*command, "flush", str(folder), "--json"], check=True, stdout=subprocess.DEVNULL)
+
+    try:
+        yield System(folder, pid, settle)
+    finally:
+        subprocess.run([*command, "umount", str(folder)], check=True, stdout=subprocess.DEVNULL)
+        shutil.rmtree(cache)
+        folder.rmdir()
+
+
+def rclone_binary() -> str:
+    beside = Path(sys.executable).with_name("rclone")
+    return str(beside) if beside.exists() else "rclone"
+
+
+@contextmanager
+def rclone(emulator: Running, work: Path, flags: list[str]) -> Iterator[System]:
+    folder, cache, config = work / "rclone", work / "rclone-cache", work / "rclone.conf"
+    folder.mkdir()
+    credentials = json.loads(Path(emulator.credentials_file).read_text())
+    token = {"access_token": emulator.admin.token(), "token_type": "Bearer", "expiry": "2100-01-01T00:00:00Z"}
+    config.write_text(
+        "[drive]\ntype = drive\nscope = drive\n"
+        f"client_id = {credentials['client_id']}\nclient_secret = {credentials['client_secret']}\n"
+        f"token = {json.dumps(token)}\n"
+    )
+    environment = {**os.environ, "HTTPS_PROXY": str(emulator.proxy), "SSL_CERT_FILE": str(emulator.ca_file), "NO_PROXY": ""}
+    log = (work / "rclone.log").open("wb")
+    process = subprocess.Popen(
+        [rclone_binary(), "mount", "drive:", str(folder), "--config", str(config), "--cache-dir", str(cache),
+         "--vfs-cache-mode", "full", *flags],
+        env=environment, stdout=log, stderr=log,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: os.path.ismount(folder), 30, "rclone's mount")
+        yield System(folder, process.pid, lambda: None)
+    finally:
+        subprocess.run(["fusermount3", "-u", str(folder)], check=False)
+        process.wait(60)
+        shutil.rmtree(cache, ignore_errors=True)
+        folder.rmdir()
