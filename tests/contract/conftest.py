@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from drivefs.drive.auth import load_credentials
+from drivefs.drive.google import GoogleDrive
 from drivefs.emulator import Options, Running, running
 from tests.emulator_support import Api
 
@@ -40,3 +42,18 @@ def other(emulator: Running) -> Iterator[Api]:
     client = Api(emulator, account="other@example.com")
     yield client
     client.close()
+
+
+@pytest.fixture
+def drive(emulator: Running) -> Iterator[GoogleDrive]:
+    """drivefs's own client of the first account; its pauses are short."""
+    drive = GoogleDrive(
+        load_credentials(emulator.credentials_file),
+        endpoint=emulator.endpoint,
+        stall_timeout_s=10,
+        patience_s=3,
+        random=lambda: 0.0,
+    )
+    yield drive
+    drive.close()
+    emulator.admin.set_quota(creates_per_s=None, storage_bytes=None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,6 @@ from tests.unit.scripted_server import Exchange, ScriptedServer, answer
 
 USER = {"type": "authorized_user", "client_id": "i", "client_secret": "s3cret", "refresh_token": "r3fresh"}
 FRESH = {"access_token": "new", "expires_in": 3600, "token_type": "Bearer"}
-
-
-@pytest.fixture
-def transport() -> Iterator[Transport]:
-    transport = Transport(connect_timeout_s=5, stall_timeout_s=5)
-    yield transport
-    transport.close()
 
 
 def written(folder: Path, info: object) -> Path:
