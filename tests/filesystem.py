@@ -235,7 +235,7 @@ class VfsFilesystem:
 
     def status(self, path: str) -> Status:
         with self._errors():
-            found = self.vfs.tree.attributes(self.vfs.tree.resolve(path))
+            found = self.vfs.tree.stat(path)
         return Status(found.inode, found.kind is Kind.FOLDER, found.mode, found.size_bytes, found.mtime_ns)
 
     def names(self, path: str = "") -> list[str]:

@@ -61,7 +61,7 @@ class Operations:
             return self._tree.attributes(self._files.handle(fi.fh).opened.inode)
         if path is None:
             raise NoEntry("The file has no name any more.")
-        return self._tree.attributes(self._tree.resolve(path))
+        return self._tree.stat(path)
 
     def readlink(self, path: str) -> str:
         return self._tree.read_link(self._tree.resolve(path))

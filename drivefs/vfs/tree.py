@@ -77,8 +77,20 @@ class Tree:
         return inode
 
     def lookup(self, parent: Inode, name: str) -> Attributes:
-        """Raises what `child` raises."""
-        return self._opened.attributes(self.child(parent, name).inode)
+        """In one step: a name that is replaced meanwhile is never seen missing. Raises what `child` raises."""
+        if not name.isascii():
+            check_sought(name)
+        while True:
+            with self._store.db.transaction_lock():
+                node = self._nodes.find_child(parent, name)
+                if node is not None:
+                    return self._opened.describe(node)
+            self.child(parent, name)  # lists the folder, or says why there is nothing
+
+    def stat(self, path: str) -> Attributes:
+        """The attributes at a path from the mount's root. Raises what `child` raises."""
+        folder, _, name = path.rpartition("/")
+        return self.lookup(self.resolve(folder), name) if name else self.attributes(ROOT_INODE)
 
     def attributes(self, inode: Inode) -> Attributes:
         """Raises NoEntry."""
