@@ -16,7 +16,7 @@ from cachetools import TTLCache
 from drivefs.drive.api import Drive
 from drivefs.errors import BadReply, Refused
 from drivefs.model import DriveId, Generation, Inode, Priority
-from drivefs.store.content import Base, ContentFile
+from drivefs.store.content import Base, ContentFile, State
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 
@@ -111,8 +111,10 @@ class Downloader:
             gaps = file.gaps(start, start + BLOCK_BYTES)
         if base is None or not gaps:
             return
-        node = self._store.nodes.find(file.inode)
-        if node is not None and node.size_bytes <= BLOCK_BYTES and node.revision == base.revision and node.md5:
+        with self._store.db.transaction_lock():
+            node = self._store.nodes.find(file.inode)
+            unchanged = file.state is State.CLEAN  # otherwise the node's size is not that of the revision
+        if unchanged and node and node.revision == base.revision and node.md5 and node.size_bytes <= BLOCK_BYTES:
             self._fetch_small(file, base, node)
             return
         for gap_start, gap_stop in gaps:

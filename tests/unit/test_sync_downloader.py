@@ -67,6 +67,16 @@ def test_downloader_never_overwrites_what_was_written_here(tmp_path: Path) -> No
     assert file.read(0, 20) == BIG[:10] + b"mine" + BIG[14:20]
 
 
+@pytest.mark.parametrize("size_bytes", [1_000, 2_000])
+def test_downloader_completes_a_small_file_that_was_cut_or_grown_here(tmp_path: Path, size_bytes: int) -> None:
+    house = house_with(tmp_path, BIG[:1_500])
+    file = house.store.journal.start_writing(content_of(house))
+    file.truncate(size_bytes)
+    house.store.journal.seal(file)
+    house.downloader.ensure(file, 0, size_bytes)
+    assert file.read(0, size_bytes) == BIG[: min(size_bytes, 1_500)] + bytes(max(0, size_bytes - 1_500))
+
+
 def test_downloader_reads_the_revision_it_was_opened_with(tmp_path: Path) -> None:
     house = house_with(tmp_path, BIG)
     file = content_of(house)
