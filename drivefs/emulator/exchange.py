@@ -113,6 +113,7 @@ class Exchange:
         if body:
             sent["Content-Type"] = content_type
         if len(body) <= QUANTUM_BYTES:
+            self.line.down.rest()
             await self.line.sending(len(body))
             return web.Response(status=status, body=body, headers=sent, reason=reason)
         response = web.StreamResponse(status=status, headers=sent, reason=reason)

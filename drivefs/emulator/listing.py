@@ -22,7 +22,7 @@ _ORDER = {
     "modifiedByMeTime": "(SELECT s.modified_ms FROM user_state s WHERE s.user = {user} AND s.file = f.n)",
     "modifiedTime": "f.modified_ms",
     "name": "f.name_fold",
-    "name_natural": "natural(f.name_fold)",
+    "name_natural": "natural_key(f.name_fold)",
     "quotaBytesUsed": "coalesce(f.size, 0)",
     "recency": "max(f.modified_ms, f.created_ms)",
     "sharedWithMeTime": "(SELECT p.granted_ms FROM permissions p WHERE p.user = {user} AND p.file = f.n)",
@@ -59,7 +59,7 @@ def natural(text: str) -> str:
 def register_functions(tree: Tree) -> None:
     """Make known to SQLite what the statements call; once a connection."""
     tree.db.sql.create_function("contains_words", 2, contains, deterministic=True)
-    tree.db.sql.create_function("natural", 1, natural, deterministic=True)
+    tree.db.sql.create_function("natural_key", 1, natural, deterministic=True)
     tree.db.sql.create_function("text_of", 1, lambda n: _text(tree, n))
 
 

@@ -17,6 +17,8 @@ _CATCH_UP_S = 0.03
 _IDLE_S = 0.01
 # How long our own work (hashing, a busy disk) may hold a body up without costing the client anything.
 _WORK_S = 0.5
+# The shared line has no owner who could say when it rests.
+_SHARED_CATCH_UP_S = 0.005
 
 
 class Pacer:
@@ -61,12 +63,12 @@ class Line:
         if waited_s > _IDLE_S:
             self.up.rest()
         await self.up.carry(length, _WORK_S)
-        await self._network.shared_up.carry(length)
+        await self._network.shared_up.carry(length, _SHARED_CATCH_UP_S)
 
     async def sending(self, length: int) -> None:
         """Wait as long as `length` bytes take to the client."""
         await self.down.carry(length)
-        await self._network.shared_down.carry(length)
+        await self._network.shared_down.carry(length, _SHARED_CATCH_UP_S)
 
 
 class Network:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -19,9 +20,11 @@ from drivefs.emulator.faults import Fault
 from drivefs.emulator.oauth import OAuth
 from drivefs.emulator.requestlog import Entry
 from drivefs.emulator.schema import Api, Method, api
-from drivefs.emulator.state import Call, Emulator, dump
+from drivefs.emulator.state import Call, Emulator
 from drivefs.emulator.uploads import Uploads, V3Upload
 from drivefs.emulator.v3_files import Handler
+
+log = logging.getLogger(__name__)
 
 BODY_LIMIT_BYTES = 8 << 20
 
@@ -65,6 +68,13 @@ class Service:
         except Malformed as error:
             trace.reason = "badRequest"
             return await exchange.reply_json(400, bad_request(str(error)).body())
+        except (Dropped, ConnectionError):
+            raise
+        except Exception:
+            # Our own mistake: told on standard error, and to the client as Google tells its own.
+            log.exception("%s %s failed", exchange.request.method, path)
+            trace.reason = "internalError"
+            return await exchange.reply_json(500, ApiError(500, "internalError", "Internal Error").body())
         finally:
             self.emulator.log.add(trace.entry(exchange))
 
@@ -159,9 +169,7 @@ class Service:
     async def _reply(self, exchange: Exchange, call: Call, value: Any) -> web.StreamResponse:
         if value is None:
             return await exchange.reply(204)
-        if call.fault is not None and call.fault.action == "wrong_md5":
-            value = _spoil_md5(value)
-        return await exchange.reply(200, dump(value, pretty=call.query.get("prettyPrint") is True))
+        return await exchange.reply(200, call.answer(value))
 
     # --- content ---
 
@@ -267,12 +275,6 @@ async def _stall(exchange: Exchange, fault: Fault) -> None:
         if exchange.transport.is_closing():
             raise Dropped
         await asyncio.sleep(0.1 if end_s is None else min(0.1, max(0.0, end_s - time.monotonic())))
-
-
-def _spoil_md5(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: "0" * 32 if name == "md5Checksum" else _spoil_md5(item) for name, item in value.items()}
-    return [_spoil_md5(item) for item in value] if isinstance(value, list) else value
 
 
 class _Trace:

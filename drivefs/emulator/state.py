@@ -110,6 +110,18 @@ class Call:
         """The reply that is any other resource."""
         return apply_mask(resource, self.mask)
 
+    def answer(self, value: Any) -> bytes:
+        """The reply's JSON as it goes out."""
+        if self.fault is not None and self.fault.action == "wrong_md5":
+            value = _spoil_md5(value)
+        return dump(value, pretty=self.query.get("prettyPrint") is True)
+
+
+def _spoil_md5(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: "0" * 32 if name == "md5Checksum" else _spoil_md5(item) for name, item in value.items()}
+    return [_spoil_md5(item) for item in value] if isinstance(value, list) else value
+
 
 def dump(value: Any, *, pretty: bool = False) -> bytes:
     """JSON as it goes out; compact unless asked for, because indenting costs more than the rest of a call."""

@@ -190,7 +190,7 @@ class Uploads:
             if row["done"] is not None:
                 async for _ in exchange.chunks():
                     pass
-                return await exchange.reply_json(200, self._finished(row, call))
+                return await exchange.reply(200, call.answer(self._finished(row, call)))
             upload = self._open.get(upload_id)
             if upload is None:
                 upload = UploadFile(self.emulator.contents, _file_name(upload_id), row["stored"])
@@ -301,7 +301,7 @@ class Uploads:
             self.emulator.contents.remove(stored.blob)
             db.run("DELETE FROM sessions WHERE id = ?", (row["id"],))
             raise
-        return await exchange.reply_json(200, result)
+        return await exchange.reply(200, call.answer(result))
 
     def _finished(self, row: Row, call: Call) -> Any:
         done = replace(call, path={**call.path, "fileId": row["done"]})
