@@ -109,4 +109,4 @@ class House:
             assert limit > 0, f"still waiting: {self.store.journal.in_order(10)}"
             limit -= 1
             wait_s = self.dispatch()
-            self.now += max(0.001, min(wait_s, 61))
+            self.now += max(0.1, min(wait_s, 61))

@@ -32,6 +32,10 @@ FRESH_NS = 600_000_000_000
 over another: it takes the other's place on Drive. An older one has a life of its own there (design, promise 5)."""
 
 
+PAGE_JOBS = 64
+"""Read at a time: the uploader seldom looks further than what it can start."""
+
+
 class Barrier(Enum):
     """What must be on Drive before a job. The values are stored."""
 
@@ -333,9 +337,28 @@ class Journal:
         row = self._db.row("SELECT * FROM jobs WHERE inode = ?", (inode,))
         return None if row is None else _job(row)
 
-    def in_order(self, limit: int) -> list[Job]:
-        """The first `limit` jobs of the publish order."""
-        return [_job(row) for row in self._db.rows("SELECT * FROM jobs ORDER BY seq LIMIT ?", (limit,))]
+    def in_order(self, limit: int) -> Iterator[Job]:
+        """The first `limit` jobs of the publish order, read a page at a time; others may change them meanwhile."""
+        after = 0
+        while limit > 0:
+            rows = self._db.rows(
+                "SELECT * FROM jobs WHERE seq > ? ORDER BY seq LIMIT ?", (after, min(limit, PAGE_JOBS))
+            )
+            for row in rows:
+                yield _job(row)
+            if len(rows) < PAGE_JOBS:
+                return
+            after = rows[-1]["seq"]
+            limit -= PAGE_JOBS
+
+    def has_larger(self, size_bytes: int) -> bool:
+        """Whether content of more than `size_bytes` waits."""
+        row = self._db.row(
+            "SELECT 1 FROM jobs j JOIN generations g ON g.generation = j.generation"
+            " WHERE g.size_bytes > ? AND j.state = ? LIMIT 1",
+            (size_bytes, JobState.WAITING.value),
+        )
+        return row is not None
 
     def reserve_id(self, inode: Inode, drive_id: DriveId) -> Node:
         """Note the ID under which a node is about to be created, before the request goes out."""

@@ -13,7 +13,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -41,6 +41,9 @@ log = logging.getLogger(__name__)
 
 WINDOW_JOBS = 2_000
 """Jobs looked at from the beginning of the order; what lies behind waits until some of these are done."""
+
+BETWEEN_S = 0.02
+"""Uploads end and files close hundreds of times a second: the order is looked through for several at once."""
 
 SMALL_AT_ONCE = 32
 LARGE_AT_ONCE = 6
@@ -124,7 +127,7 @@ class Uploader:
     def run(self, stop: threading.Event) -> None:
         """Publish until `stop` is set (and `journal.changed`, to wake it); then wait for what is under way."""
         journal = self._store.journal
-        while not stop.is_set():
+        while not stop.wait(BETWEEN_S):
             journal.changed.clear()
             wait_s = PAUSE_S
             try:
@@ -148,11 +151,21 @@ class Uploader:
             busy = set(self._active)
             small = sum(1 for each in self._active.values() if each.size_bytes <= SMALL_LIMIT_BYTES)
         free_small, free_large = SMALL_AT_ONCE - small, LARGE_AT_ONCE - (len(busy) - small)
+        if free_large > 0 and not self._store.journal.has_larger(SMALL_LIMIT_BYTES):
+            free_large = 0
         if free_small <= 0 and free_large <= 0:
             return PAUSE_S  # the end of any of them sets `changed`
-        jobs = self._store.journal.in_order(WINDOW_JOBS)
+        next_ns = now_ns + int(PAUSE_S * 1e9)
+
+        def jobs() -> Iterator[Job]:
+            nonlocal next_ns
+            for job in self._store.journal.in_order(WINDOW_JOBS):
+                if job.ready_ns > now_ns:
+                    next_ns = min(next_ns, job.ready_ns)
+                yield job
+
         batch: list[tuple[Job, Node]] = []
-        for job, node in publishable(jobs, self._store.nodes, self._store.journal.find, busy, now_ns):
+        for job, node in publishable(jobs(), self._store.nodes, self._store.journal.find, busy, now_ns):
             large = job.generation is not None and node.size_bytes > SMALL_LIMIT_BYTES
             if (free_large if large else free_small) <= 0:
                 continue
@@ -165,8 +178,7 @@ class Uploader:
                 break
         if batch:
             self._start(batch)
-        later = [job.ready_ns for job in jobs if job.ready_ns > now_ns]
-        return min(PAUSE_S, max(0.001, (min(later) - now_ns) / 1e9)) if later else PAUSE_S
+        return (next_ns - now_ns) / 1e9
 
     def _start(self, batch: list[tuple[Job, Node]]) -> None:
         journal = self._store.journal
