@@ -105,7 +105,7 @@ def _call(
         query = parse_qsl(target.query, keep_blank_values=True)
         if dict(query).get("alt") == "media" or method.id == "drive.files.export":
             raise bad_request("Media is not supported in batch requests.")
-        fault = service.emulator.faults.strike(verb, target.path, method.id)
+        fault = service.emulator.faults.strike(verb, target.path, method.id, "", {method_id.rpartition(".")[2]})
         if fault is not None and fault.action == "error":
             raise fault.error()
         token = headers.get("authorization", exchange.headers.get("Authorization", ""))

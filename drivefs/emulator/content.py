@@ -113,7 +113,8 @@ class UploadFile:
         self.name = name
         self.stored = stored
         self._hashes: Hashes | None = Hashes() if stored == 0 else None
-        self._descriptor = os.open(contents.upload_path(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._descriptor = -1
+        self._open()
         if os.fstat(self._descriptor).st_size != stored:
             # Never for nothing: ext4 writes a file that was truncated to the disk when it is closed.
             os.ftruncate(self._descriptor, stored)
@@ -158,9 +159,15 @@ class UploadFile:
         return self._contents.adopt(self.name, self.stored, self._hashes)
 
     def close(self) -> None:
+        """Give the descriptor back; writing opens it again, so thousands of sessions may wait."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def _open(self) -> None:
+        if self._descriptor < 0:
+            path = self._contents.upload_path(self.name)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def _start(self, length: int) -> None:
         joined = b"".join(self._waiting)
@@ -177,6 +184,7 @@ class UploadFile:
             await writing
 
     def _append(self, block: bytes, offset: int) -> None:
+        self._open()
         if self._hashes is None:
             self._rehash()
         assert self._hashes is not None
@@ -186,6 +194,7 @@ class UploadFile:
         self._hashes.update(block)
 
     def _rehash(self) -> None:
+        self._open()
         # After a restart the hashes are made anew from what is on the disk.
         size = os.fstat(self._descriptor).st_size
         hashes = Hashes()

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +38,15 @@ _KEYS = frozenset((
     "action", "verb", "path", "api", "user", "skip", "every", "probability", "seed", "count", "status", "reason",
     "message", "domain", "retry_after_s", "seconds", "when", "bytes", "then", "offset", "location",
 ))  # fmt: skip
+# Actions that only some requests can suffer; a rule passes over the others without counting them.
+_FIT = {
+    "partial": "upload",
+    "expire_session": "session",
+    "truncate": "media",
+    "overlong": "media",
+    "corrupt": "media",
+    "incomplete": "list",
+}
 _REASONS = {400: "badRequest", 401: "authError", 403: "userRateLimitExceeded", 404: "notFound", 410: "gone",
             429: "rateLimitExceeded", 500: "internalError", 502: "badGateway", 503: "backendError",
             504: "gatewayTimeout"}  # fmt: skip
@@ -103,10 +113,12 @@ class Faults:
             for fault in self._rules
         ]
 
-    def strike(self, verb: str, path: str, api: str, user: str = "") -> Fault | None:
-        """The fault that befalls this request."""
+    def strike(self, verb: str, path: str, api: str, user: str = "", kinds: Set[str] = frozenset()) -> Fault | None:
+        """The fault that befalls this request; `kinds` says for which of the special ones it is fit."""
         for fault in self._rules:
             rule = fault.rule
+            if _FIT.get(fault.action, "") not in ("", *kinds):
+                continue
             if not (
                 re.fullmatch(rule.get("verb") or ".*", verb)
                 and re.search(rule.get("path") or "", path)

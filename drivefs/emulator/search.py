@@ -64,9 +64,9 @@ class Search:
             inner, arguments = self.compile(node.item)
             return f"NOT coalesce({inner}, 0)", arguments
         if isinstance(node, Both):
-            left, first = self.compile(node.left)
-            right, second = self.compile(node.right)
-            return f"({left} {node.op.upper()} {right})", first + second
+            clauses = [self.compile(each) for each in _chain(node)]
+            joined = f" {node.op.upper()} ".join(clause for clause, _ in clauses)
+            return f"({joined})", [argument for _, arguments in clauses for argument in arguments]
         return self._term(node)
 
     def _parents_of(self, node: Node) -> list[int] | None:
@@ -162,6 +162,16 @@ class Search:
         else:
             raise invalid(location="q")
         return (inside if op == "=" else f"NOT ({inside})"), []
+
+
+def _chain(node: Both) -> list[Node]:
+    """The operands of `a or b or c`: SQLite takes a long chain, but no deep nest."""
+    result: list[Node] = [node.right]
+    at = node.left
+    while isinstance(at, Both) and at.op == node.op:
+        result.append(at.right)
+        at = at.left
+    return [at, *reversed(result)]
 
 
 def below(select: str) -> str:

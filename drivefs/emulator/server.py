@@ -94,7 +94,9 @@ async def _serve(directory: Path, options: Options) -> None:
     emulator = Emulator(directory, options)
     try:
         server = Server(emulator)
-        serving = web.Server(server.handle, access_log=None, keepalive_timeout=240.0, lingering_time=1.0)
+        serving = web.Server(
+            server.handle, access_log=None, keepalive_timeout=240.0, lingering_time=1.0, max_line_size=65_536
+        )
         runner = web.ServerRunner(serving, shutdown_timeout=0.2)
         await runner.setup()
         listener = listening(options.port)

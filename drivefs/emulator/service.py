@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-import time
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -14,13 +12,12 @@ from aiohttp import web
 from drivefs.emulator import quota, v2, v3_changes, v3_files, v3_sharing
 from drivefs.emulator.accounts import Caller
 from drivefs.emulator.downloads import export_bytes, media_row, send_media
-from drivefs.emulator.errors import ApiError, Malformed, bad_request, invalid
+from drivefs.emulator.errors import ApiError, Malformed, bad_request, invalid, login_required
 from drivefs.emulator.exchange import Dropped, Exchange
-from drivefs.emulator.faults import Fault
 from drivefs.emulator.oauth import OAuth
-from drivefs.emulator.requestlog import Entry
 from drivefs.emulator.schema import Api, Method, api
 from drivefs.emulator.state import Call, Emulator
+from drivefs.emulator.trace import Trace
 from drivefs.emulator.uploads import Uploads, V3Upload
 from drivefs.emulator.v3_files import Handler
 
@@ -59,7 +56,7 @@ class Service:
 
     async def serve(self, exchange: Exchange, path: str) -> web.StreamResponse:
         """The reply to a request whose path lies below one of `BASES`."""
-        trace = _Trace(exchange, path)
+        trace = Trace(exchange, path)
         try:
             return await self._serve(exchange, path, trace)
         except ApiError as error:
@@ -76,13 +73,17 @@ class Service:
             trace.reason = "internalError"
             return await exchange.reply_json(500, ApiError(500, "internalError", "Internal Error").body())
         finally:
-            self.emulator.log.add(trace.entry(exchange))
+            trace.log()
 
-    async def _serve(self, exchange: Exchange, path: str, trace: _Trace) -> web.StreamResponse:
+    async def _serve(self, exchange: Exchange, path: str, trace: Trace) -> web.StreamResponse:
         base, version, with_media = next(entry for entry in BASES if path.startswith(entry[0]))
         law = api(version)
         verb = exchange.headers.get("X-HTTP-Method-Override", exchange.request.method)
         query = parse_qsl(exchange.request.rel_url.raw_query_string, keep_blank_values=True)
+        if verb == "GET" and exchange.request.method == "POST":
+            # How Google's clients send a query that is too long for a URL.
+            form = (await exchange.body(BODY_LIMIT_BYTES)).decode("utf-8", "replace")
+            query += parse_qsl(form, keep_blank_values=True)
         upload_id = next((value for name, value in query if name == "upload_id"), None)
         if with_media and upload_id is not None:
             return await self._session(exchange, upload_id, path, trace)
@@ -93,9 +94,12 @@ class Service:
         media = dict(query).get("alt") == "media" and method.gives_media
         trace.method = method.id
         trace.units = quota.cost(method.id, media=media)
-        fault = await self._befall(exchange, path, method.id, trace)
-        caller = self._caller(exchange, query)
-        trace.user = caller.user.email
+        caller, refusal = self._caller(exchange, query)
+        trace.user = "" if caller is None else caller.user.email
+        kinds = {"upload"} if with_media else {"media"} if media else {method.id.rpartition(".")[2]}
+        fault = await trace.befall(kinds)
+        if caller is None:
+            raise refusal
         self.emulator.quota.spend(caller.user.n, trace.units)
         call = self.prepare(exchange, law, method, variables, query=query, caller=caller)
         call.fault = fault
@@ -107,7 +111,7 @@ class Service:
             body = await exchange.body(BODY_LIMIT_BYTES)
             call.body = self.read_body(law, method, body)
             response = await self._reply(exchange, call, self.run(call))
-        await self._aftermath(exchange, fault)
+        await trace.aftermath(fault)
         return response
 
     def prepare(
@@ -160,11 +164,15 @@ class Service:
             raise ApiError(501, "notImplemented", f"The emulator does not have {call.method.id}.")
         return handler(call)
 
-    def _caller(self, exchange: Exchange, query: list[tuple[str, str]]) -> Caller:
+    def _caller(self, exchange: Exchange, query: list[tuple[str, str]]) -> tuple[Caller | None, ApiError]:
+        """Who asks, or why we do not believe it."""
         scheme, _, token = exchange.headers.get("Authorization", "").partition(" ")
         if scheme.lower() not in ("bearer", "oauth") or not token:
             token = next((value for name, value in query if name in ("access_token", "oauth_token")), "")
-        return self.oauth.caller(token.strip())
+        try:
+            return self.oauth.caller(token.strip()), login_required()
+        except ApiError as refusal:
+            return None, refusal
 
     async def _reply(self, exchange: Exchange, call: Call, value: Any) -> web.StreamResponse:
         if value is None:
@@ -193,7 +201,7 @@ class Service:
             return await self.uploads.start(exchange, call)
         raise bad_request("Invalid upload request: uploadType must be media, multipart or resumable.")
 
-    async def _session(self, exchange: Exchange, upload_id: str, path: str, trace: _Trace) -> web.StreamResponse:
+    async def _session(self, exchange: Exchange, upload_id: str, path: str, trace: Trace) -> web.StreamResponse:
         asked = exchange.headers.get("Content-Range", "").replace(" ", "").startswith("bytes*/")
         trace.method = "upload.status" if asked else "upload.chunk"
         trace.units = quota.OTHER
@@ -202,14 +210,15 @@ class Service:
                 self.uploads.forget(self.uploads.session(upload_id)["id"])
                 return await exchange.reply(499, reason="Client Closed Request")
             raise ApiError(405, "methodNotAllowed", "Method Not Allowed")
-        fault = await self._befall(exchange, path, trace.method, trace)
+        row = self.uploads.find_session(upload_id)
+        trace.user = "" if row is None else self.emulator.accounts.by_n(row["user"]).email
+        fault = await trace.befall({"session"} if asked else {"session", "upload"})
         if fault is not None and fault.action == "expire_session":
             self.uploads.forget(upload_id)
             raise ApiError(int(fault.rule.get("status", 404)), "notFound", "Upload session not found.")
         row = self.uploads.session(upload_id)
         exchange.upload_id = upload_id
         user = self.emulator.accounts.by_n(row["user"])
-        trace.user = user.email
         self.emulator.quota.spend(user.n, trace.units)
         law, saved = api(row["version"]), json.loads(row["params"])
         call = Call(
@@ -224,7 +233,7 @@ class Service:
             fault=fault,
         )
         response = await self.uploads.proceed(exchange, row, call)
-        await self._aftermath(exchange, fault)
+        await trace.aftermath(fault)
         return response
 
     async def _download(self, exchange: Exchange, call: Call) -> web.StreamResponse:
@@ -236,79 +245,6 @@ class Service:
             revision = media_row(call)
             return await send_media(exchange, call, revision, row["name"])
         raise invalid(location="alt")
-
-    # --- faults ---
-
-    async def _befall(self, exchange: Exchange, path: str, method: str, trace: _Trace) -> Fault | None:
-        """Let the fault that strikes happen, as far as it happens before the effect."""
-        fault = self.emulator.faults.strike(exchange.request.method, path, method, trace.user)
-        if fault is None:
-            return None
-        trace.fault = fault.action
-        if fault.action == "error":
-            if fault.rule.get("count_units") is False:
-                trace.units = 0
-            raise fault.error()
-        if fault.action == "reset_before":
-            raise exchange.reset()
-        if fault.action == "stall" and fault.rule.get("when", "before") == "before":
-            await _stall(exchange, fault)
-        return fault
-
-    async def _aftermath(self, exchange: Exchange, fault: Fault | None) -> None:
-        """What happens between the effect and the reply."""
-        if fault is None:
-            return
-        if fault.action == "reset_after":
-            raise exchange.reset()
-        if fault.action == "error_after":
-            raise fault.error()
-        if fault.action == "stall" and fault.rule.get("when") == "after":
-            await _stall(exchange, fault)
-
-
-async def _stall(exchange: Exchange, fault: Fault) -> None:
-    seconds = fault.rule.get("seconds")
-    end_s = None if seconds is None else time.monotonic() + float(seconds)
-    # In steps, so that a client that goes away ends it.
-    while end_s is None or time.monotonic() < end_s:
-        if exchange.transport.is_closing():
-            raise Dropped
-        await asyncio.sleep(0.1 if end_s is None else min(0.1, max(0.0, end_s - time.monotonic())))
-
-
-class _Trace:
-    """What the log will say of a request."""
-
-    __slots__ = ("fault", "method", "path", "reason", "started", "started_s", "units", "user")
-
-    def __init__(self, exchange: Exchange, path: str) -> None:
-        self.path = path
-        self.method = "unknown"
-        self.user = ""
-        self.units = 0
-        self.reason = ""
-        self.fault = ""
-        self.started_s = time.time()
-        self.started = time.monotonic()
-
-    def entry(self, exchange: Exchange) -> Entry:
-        return Entry(
-            number=0,
-            started_s=self.started_s,
-            seconds=time.monotonic() - self.started,
-            verb=exchange.request.method,
-            path=self.path,
-            method=self.method,
-            user=self.user,
-            status=exchange.status,
-            reason=self.reason,
-            units=self.units,
-            bytes_in=exchange.bytes_in,
-            bytes_out=exchange.bytes_out,
-            connection=id(exchange.transport) & 0xFFFFFF,
-            fault=self.fault,
-        )
 
 
 __all__ = ["BASES", "Service"]

@@ -16,6 +16,7 @@ from drivefs.emulator.exchange import Exchange
 from drivefs.emulator.oauth import OAuth, OAuthError
 from drivefs.emulator.schema import api
 from drivefs.emulator.state import Call, Emulator
+from drivefs.emulator.trace import Trace
 
 _TOKEN_PATHS = ("/token", "/o/oauth2/token", "/oauth2/v4/token", "/oauth2/v3/token")
 _AUTH_PATHS = ("/o/oauth2/v2/auth", "/o/oauth2/auth")
@@ -43,7 +44,7 @@ class SignIn:
             form = dict(query)
             form.update(parse_qsl((await exchange.body(_BODY_LIMIT_BYTES)).decode("utf-8", "replace")))
             if path in _TOKEN_PATHS:
-                return await exchange.reply_json(200, self.oauth.token(form))
+                return await self._token(exchange, path, form)
             if path in ("/revoke", "/o/oauth2/revoke"):
                 self.oauth.revoke(form.get("token", ""))
                 return await exchange.reply_json(200, {})
@@ -57,6 +58,20 @@ class SignIn:
         except ApiError as error:
             return await exchange.reply_json(error.status, error.body(), error.headers)
         return await exchange.reply_json(404, ApiError(404, "notFound", "Not Found").body())
+
+    async def _token(self, exchange: Exchange, path: str, form: dict[str, str]) -> web.StreamResponse:
+        trace = Trace(exchange, path)
+        trace.method = "oauth.token"
+        try:
+            fault = await trace.befall(frozenset())
+            response = await exchange.reply_json(200, self.oauth.token(form))
+            await trace.aftermath(fault)
+            return response
+        except OAuthError as refusal:
+            trace.reason = refusal.error
+            return await exchange.reply_json(refusal.status, refusal.body())
+        finally:
+            trace.log()
 
     # --- consent ---
 

@@ -153,16 +153,22 @@ class Uploads:
             200, headers={"Location": location, "X-GUploader-UploadID": upload_id}, content_type="text/html"
         )
 
+    def find_session(self, upload_id: str) -> Row | None:
+        """None when it is unknown, or older than a week."""
+        row = self.emulator.db.row("SELECT * FROM sessions WHERE id = ?", (upload_id,))
+        return None if row is None or row["started_s"] < time.time() - SESSION_LIFE_S else row
+
     def session(self, upload_id: str) -> Row:
         """404 when it is unknown, or older than a week."""
-        row = self.emulator.db.row("SELECT * FROM sessions WHERE id = ?", (upload_id,))
-        if row is None or row["started_s"] < time.time() - SESSION_LIFE_S:
+        row = self.find_session(upload_id)
+        if row is None:
             raise ApiError(404, "notFound", "Upload session not found.")
         return row
 
     def forget(self, upload_id: str) -> None:
         """Drop a session and what it has stored."""
         upload = self._open.pop(upload_id, None)
+        self._locks.pop(upload_id, None)
         if upload is not None:
             upload.close()
         self.emulator.contents.remove_upload(_file_name(upload_id))
@@ -195,7 +201,10 @@ class Uploads:
             if upload is None:
                 upload = UploadFile(self.emulator.contents, _file_name(upload_id), row["stored"])
                 self._open[upload_id] = upload
-            return await self._receive(exchange, row, upload, call)
+            try:
+                return await self._receive(exchange, row, upload, call)
+            finally:
+                upload.close()
 
     async def _receive(self, exchange: Exchange, row: Row, upload: UploadFile, call: Call) -> web.StreamResponse:
         first, last, total = self._announced(exchange, row, upload)

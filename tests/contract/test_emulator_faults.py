@@ -71,6 +71,31 @@ def test_a_rule_that_is_none_is_refused(emulator: Running) -> None:
             emulator.admin.add_fault(**rule)
 
 
+def test_a_rule_waits_for_a_request_that_can_suffer_it(api: Api, emulator: Running) -> None:
+    file_id = api.file("d", b"content")["id"]
+    emulator.admin.add_fault("truncate", bytes=2, count=1)
+    emulator.admin.add_fault("expire_session", count=1)
+    api.ok("GET", f"files/{file_id}")
+    session = api.start({"name": "s"}, 1).headers["Location"]
+    with pytest.raises(urllib3.exceptions.ProtocolError):
+        api.get(f"files/{file_id}", alt="media")
+    assert api.put(session, b"", "bytes */1").status == 404
+
+
+def test_a_rule_may_be_for_one_account_or_for_tokens(api: Api, other: Api, emulator: Running) -> None:
+    emulator.admin.add_fault("error", user="other@example.com", status=500)
+    assert (api.get("files/root").status, other.get("files/root").status) == (200, 500)
+    emulator.admin.add_fault("error", api="oauth.token", status=503)
+    assert urllib3.request("POST", f"{emulator.endpoint}/token").status == 503
+
+
+def test_a_thousand_sessions_may_wait(api: Api) -> None:
+    sessions = [api.start({"name": "s"}, GRAIN + 1).headers["Location"] for _ in range(1100)]
+    for session in sessions:
+        assert api.put(session, bytes(GRAIN), f"bytes 0-{GRAIN - 1}/{GRAIN + 1}").status == 308
+    assert api.put(sessions[0], b"x", f"bytes {GRAIN}-{GRAIN}/{GRAIN + 1}").status == 200
+
+
 def test_a_stall_ends_when_the_client_gives_up(api: Api, emulator: Running) -> None:
     emulator.admin.add_fault("stall", api="drive.files.get", seconds=None, count=1)
     with pytest.raises(urllib3.exceptions.ReadTimeoutError):

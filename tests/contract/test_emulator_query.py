@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 import pytest
 
 from tests.emulator_support import FOLDER, SHORTCUT, Api
@@ -88,6 +90,15 @@ def test_many_parents_are_one_query(api: Api) -> None:
         api.file(f"in{number}", parent=folder)
     q = "(" + " or ".join(f"'{folder}' in parents" for folder in folders) + ") and trashed = false"
     assert sorted(api.names(q)) == sorted(f"in{number}" for number in range(50))
+
+
+def test_a_query_too_long_for_a_url_comes_as_a_form(api: Api) -> None:
+    api.file("found by form")
+    q = " or ".join(["name = 'found by form'"] * 200)
+    headers = {"X-HTTP-Method-Override": "GET", "Content-Type": "application/x-www-form-urlencoded"}
+    body = urlencode({"q": q, "fields": "files(name)"}).encode()
+    assert api.call("POST", "files", body, headers).json == {"files": [{"name": "found by form"}]}
+    assert api.names(q[:16_000].rpartition(" or ")[0]) == ["found by form"]
 
 
 def test_an_unknown_parent_answers_404(api: Api) -> None:

@@ -236,8 +236,8 @@ def test_a_range_outside_answers_416(api: Api) -> None:
 def test_expect_100_continue_is_answered(api: Api) -> None:
     target = urlsplit(_session(api))
     with socket.create_connection((str(target.hostname), target.port or 0)) as raw:
-        head = f"PUT {target.path}?{target.query} HTTP/1.1\r\nHost: x\r\nContent-Length: {TOTAL}\r\nExpect: 100-continue\r\n\r\n"
-        raw.sendall(head.encode())
+        head = f"PUT {target.path}?{target.query} HTTP/1.1\r\nHost: x\r\nContent-Length: {TOTAL}\r\n"
+        raw.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n")
         assert raw.recv(100).startswith(b"HTTP/1.1 100")
         raw.sendall(CONTENT)
         assert raw.recv(100).startswith(b"HTTP/1.1 200")
