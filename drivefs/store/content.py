@@ -120,6 +120,10 @@ class ContentFile:
             size = self.size_bytes
             done = 0
             view = memoryview(data)
+            if self.base is not None and offset + len(view) > size:
+                # The base has nothing to say of what lies beyond the end: recorded before it comes to be, or a crash
+                # between would have it asked for.
+                self._record(size, offset + len(view))
             try:
                 while done < len(view):
                     done += os.pwrite(self._fd, view[done:], offset + done)
@@ -131,7 +135,7 @@ class ContentFile:
                 self.unsynced = True
                 if self.base is not None and done:
                     # The bytes come before their record: a crash between leaves the old content, not a hole.
-                    self._record(min(offset, size), offset + done)
+                    self._record(offset, min(offset + done, size))
             return done
 
     def append(self, data: bytes | memoryview) -> int:
@@ -148,15 +152,17 @@ class ContentFile:
             if self.base is not None and size < old:
                 self.ranges.cut(size)
                 self._store.save_ranges(self)
+            elif self.base is not None:
+                self._record(old, size)  # before it grows, as in write
             try:
                 os.ftruncate(self._fd, size)
             except OSError as error:
                 raise CacheFull(f"The cache cannot hold a file of {size} bytes: {error.strerror}.") from error
             self.unsynced = True
-            if self.base is not None and size > old:
-                self._record(old, size)
 
     def _record(self, start: int, stop: int) -> None:
+        if self.ranges.covers(start, stop):
+            return
         self.ranges.add(start, stop)
         self._store.save_ranges(self)
 
@@ -260,35 +266,45 @@ class ContentStore:
         return file
 
     def _add(self, inode: Inode, state: State, size_bytes: int, base: Base | None) -> ContentFile:
-        cursor = self._db.run(
-            "INSERT INTO generations (inode, state, size_bytes, whole, base_id, base_revision, used_ns)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
-                inode,
-                state.value,
-                size_bytes,
-                base is None,
-                base and base.drive_id,
-                base and base.revision,
-                time.time_ns(),
-            ),
-        )
-        generation = Generation(cursor.lastrowid or 0)
-        file = ContentFile(self, generation, inode, state, base)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        try:
-            file._fd = os.open(self._path(generation), flags, 0o600)
-            if size_bytes:
-                os.ftruncate(file._fd, size_bytes)
-        except OSError as error:
-            if file._fd >= 0:
-                os.close(file._fd)
-            raise CacheFull(f"The cache cannot hold a new file: {error.strerror}.") from error
-        file.unsynced = True
+        with self._db.transaction():
+            cursor = self._db.run(
+                "INSERT INTO generations (inode, state, size_bytes, whole, base_id, base_revision, used_ns)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    inode,
+                    state.value,
+                    size_bytes,
+                    base is None,
+                    base and base.drive_id,
+                    base and base.revision,
+                    time.time_ns(),
+                ),
+            )
+            file = ContentFile(self, Generation(cursor.lastrowid or 0), inode, state, base)
+            self._db.if_undone(lambda: self._take_back(file))
+            try:
+                file._fd = os.open(
+                    self._path(file.generation), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+                )
+                if size_bytes:
+                    os.ftruncate(file._fd, size_bytes)
+            except OSError as error:
+                raise CacheFull(f"The cache cannot hold a new file: {error.strerror}.") from error
+            file.unsynced = True
+            with self._lock:
+                file._users = 1
+                self._open[file.generation] = file
+            return file
+
+    def _take_back(self, file: ContentFile) -> None:
+        """The transaction that made a generation is undone: its number will be given again."""
         with self._lock:
-            file._users = 1
-            self._open[generation] = file
-        return file
+            self._open.pop(file.generation, None)
+            file._users = 0
+            fd, file._fd = file._fd, -1
+        if fd >= 0:
+            os.close(fd)
+            self._unlink(file.generation)
 
     def open(self, generation: Generation) -> ContentFile:
         """A generation that exists; the caller closes it. Raises CacheDamaged."""
@@ -337,7 +353,7 @@ class ContentStore:
         with self._db.transaction_lock():
             with self._lock:
                 file._users -= 1
-                if file._users:
+                if file._users or file._fd < 0:
                     return
                 self._open.pop(file.generation, None)
             if file.state is State.CLEAN:
@@ -442,7 +458,8 @@ class ContentStore:
         with self._db.transaction():
             file = self._find_open(generation)
             if file is not None:
-                file.state = state
+                before, file.state = file.state, state
+                self._db.if_undone(lambda: setattr(file, "state", before))
             self._db.run(
                 "UPDATE generations SET state = ?, used_ns = ? WHERE generation = ?",
                 (state.value, time.time_ns(), generation),
@@ -477,7 +494,8 @@ class ContentStore:
                 "UPDATE generations SET state = ?, size_bytes = ? WHERE generation = ?",
                 (state.value, file.size_bytes, file.generation),
             )
-            file.state = state
+            before, file.state = file.state, state
+            self._db.if_undone(lambda: setattr(file, "state", before))
 
     def mark_whole(self, file: ContentFile) -> None:
         """Every byte is here: nothing of it needs the base any more."""
