@@ -63,9 +63,6 @@ LOG_LIMIT_BYTES = 4 << 20
 LOGS_KEPT = 3
 DOWNLOADS_AT_ONCE = 16
 REQUESTS_AT_ONCE = 16
-CHECKPOINT_BYTES = 4 << 20
-"""The database's log is moved into it when it has grown to this."""
-
 FIRST_CONTACT_S = 15.0
 """An endpoint that does not answer the first call in this time is taken for dead."""
 
@@ -220,9 +217,7 @@ class Mounted:
                 }
             )
 
-        options = MountOptions(
-            allow_other=settings.allow_other, read_only=settings.read_only, extra=settings.options
-        )
+        options = MountOptions(allow_other=settings.allow_other, read_only=settings.read_only, extra=settings.options)
         try:
             serve(self._vfs, settings.mountpoint, options, ready)
         except BaseException:
@@ -235,12 +230,10 @@ class Mounted:
     # --- threads ---
 
     def _housekeeping(self) -> None:
-        log_of_database = self._store.folder / "drivefs.db-wal"
         while not self._stop.wait(SYNC_S):
             try:
                 self._store.sync()
-                if log_of_database.stat().st_size > CHECKPOINT_BYTES:
-                    self._store.db.checkpoint()
+                self._store.db.checkpoint()
                 too_much = self._store.content.clean_bytes() - (self._cache_limit_bytes or 0)
                 if too_much > 0:
                     log.debug("Evicted %d bytes", self._store.evict(too_much))

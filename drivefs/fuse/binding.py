@@ -67,6 +67,7 @@ def load() -> Binding:
     raise UserError(
         "libfuse could not be loaded: install it (on Debian and Ubuntu: apt install fuse3 libfuse3-3). Tried "
         + "; ".join(failures)
+        + "."
     )
 
 

@@ -10,67 +10,68 @@ called by the housekeeping thread and never by a system call, for they flush too
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from drivefs.errors import CacheDamaged, CacheFull, CacheInUse, StoreError
 from drivefs.store.schema import SCHEMA, SCHEMA_VERSION
 
+RESERVE_BYTES = 8 << 20
+"""Size of the log from the start: on a full disk there is still room for the records of what is removed, and of what
+Drive has got, which is what makes room again. It is used anew after each checkpoint."""
+
 
 class Database:
     """One cache folder's database, and the lock that keeps other processes out of the folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Open or create it. Raises CacheInUse, CacheDamaged, or StoreError when the folder cannot be used."""
+        """Open or create it. Raises CacheInUse, CacheDamaged, CacheFull, or StoreError when the folder cannot be
+        used."""
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock_fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock_fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreError(f"The cache folder {folder} cannot be used: {error.strerror}.") from error
         try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            os.close(self._lock_fd)
+            os.close(lock_fd)
             raise CacheInUse(f"The cache folder {folder} is in use by another mount.") from error
+        self._resources = ExitStack()
+        self._resources.callback(os.close, lock_fd)
         self._lock = threading.RLock()
         self._depth = 0  # guarded by _lock
         self._after_rollback: list[Callable[[], None]] = []
         self._after_commit: list[Callable[[], None]] = []  # guarded by _lock
+        self._if_undone: list[Callable[[], None]] = []  # guarded by _lock
         path = folder / "drivefs.db"
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            self._connection = self._connect(path)
+            self._connection = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, cached_statements=256
+            )
+            self._resources.callback(self._connection.close)
             self._prepare()
-        except OSError as error:
-            os.close(self._lock_fd)
-            raise StoreError(f"The cache folder {folder} cannot be used: {error.strerror}.") from error
-        except sqlite3.DatabaseError as error:
-            os.close(self._lock_fd)
-            raise CacheDamaged(
-                f"The cache's database {path} cannot be read ({error}). Nothing was changed; "
-                f"move {folder} aside to start with an empty cache."
-            ) from error
+            self._wal_fd = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
+            self._resources.callback(os.close, self._wal_fd)
+            os.posix_fallocate(self._wal_fd, 0, RESERVE_BYTES)
+        except BaseException as error:
+            self._resources.close()
+            raise _cannot_open(folder, path, error) from error
         self._path = path
-        self._wal_fd = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
-
-    @staticmethod
-    def _connect(path: Path) -> sqlite3.Connection:
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA wal_autocheckpoint = 0")
-        connection.execute("PRAGMA cache_size = -8192")
-        return connection
 
     def _prepare(self) -> None:
+        self._connection.row_factory = sqlite3.Row
+        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "wal_autocheckpoint = 0", "cache_size = -8192"):
+            self._connection.execute(f"PRAGMA {pragma}")
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
             self._connection.executescript(f"BEGIN; {SCHEMA}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
@@ -102,11 +103,14 @@ class Database:
                 self._after_commit.clear()
                 for forget in self._after_rollback:
                     forget()
+                for undo in reversed(self._if_undone):
+                    undo()
                 if isinstance(error, sqlite3.OperationalError):
                     raise CacheFull(f"The cache's database could not be written: {error}.") from error
                 raise
             finally:
                 self._depth = 0
+                self._if_undone.clear()
             actions, self._after_commit = self._after_commit, []
         for action in actions:
             action()
@@ -118,6 +122,10 @@ class Database:
     def after_rollback(self, forget: Callable[[], None]) -> None:
         """Call `forget` whenever a transaction was undone: what was kept in memory of it is wrong."""
         self._after_rollback.append(forget)
+
+    def if_undone(self, undo: Callable[[], None]) -> None:
+        """Do `undo`, under the lock, should the transaction under way be undone. Called within one."""
+        self._if_undone.append(undo)
 
     def after_commit(self, action: Callable[[], None]) -> None:
         """Do `action` once the transaction under way is committed, outside of the lock; never if it is undone."""
@@ -153,16 +161,38 @@ class Database:
         os.fdatasync(self._wal_fd)
 
     def checkpoint(self) -> None:
-        """Move the log into the database. On a connection of its own, so that writers need not wait for it."""
+        """Move the log into the database. On a connection of its own, so that writers need not wait for it.
+
+        Raises CacheFull when the database has no room to grow.
+        """
         connection = sqlite3.connect(self._path, isolation_level=None)
         try:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.OperationalError as error:
+            raise CacheFull(f"The cache's database has no room: {error}.") from error
         finally:
             connection.close()
 
     def close(self) -> None:
         """Close it; a database that was closed needs no recovery."""
         with self._lock:
-            os.close(self._wal_fd)
-            self._connection.close()
-            os.close(self._lock_fd)
+            self._resources.close()
+
+
+def _cannot_open(folder: Path, path: Path, error: BaseException) -> BaseException:
+    """What an error means that came while the database was opened."""
+    code = getattr(error, "sqlite_errorcode", None)
+    no_room = f"The cache folder {folder} has no room for its database."
+    if code == sqlite3.SQLITE_FULL or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
+        return CacheFull(no_room)
+    if isinstance(error, OSError):
+        return StoreError(f"The cache folder {folder} cannot be used: {error.strerror}.")
+    if isinstance(error, sqlite3.DatabaseError):
+        # An I/O error on a disk without room is that (SQLite cannot make its shared memory file).
+        if os.statvfs(folder).f_bavail == 0:
+            return CacheFull(no_room)
+        return CacheDamaged(
+            f"The cache's database {path} cannot be read ({error}). Nothing was changed; "
+            f"move {folder} aside to start with an empty cache."
+        )
+    return error
