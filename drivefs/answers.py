@@ -138,14 +138,13 @@ class Answers:
         stuck = left.parked == left.jobs
         while not (stuck or self.ended.is_set()) and (timeout_s is None or time.monotonic() - started_s < timeout_s):
             under_way = self._uploader.active()
-            pause = self._uploader.paused
             yield {
                 "files": total.jobs,
                 "bytes": total.size_bytes,
                 "files_left": left.jobs,
                 "bytes_left": max(0, left.size_bytes - sum(transfer.done_bytes for transfer in under_way)),
                 "current": max(under_way, key=lambda transfer: transfer.size_bytes).path if under_way else None,
-                "pause": pause.reason if pause is not None else self._mirror.offline,
+                "pause": self._pause(),
             }
             with journal.progress:
                 journal.progress.wait(STEP_S)
@@ -161,8 +160,14 @@ class Answers:
             "files_left": left.jobs,
             "bytes_left": left.size_bytes,
             "parked": self._parked() if left.parked else [],
+            "pause": self._pause() if left.jobs else None,
             "seconds": round(time.monotonic() - started_s, 3),
         }
+
+    def _pause(self) -> str | None:
+        """Why nothing moves, in words."""
+        pause = self._uploader.paused
+        return pause.reason if pause is not None else self._mirror.offline
 
     def _jobs(self, seq: int) -> list[Job]:
         return list(self._store.journal.waiting_up_to(seq))

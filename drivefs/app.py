@@ -63,8 +63,8 @@ LOG_LIMIT_BYTES = 4 << 20
 LOGS_KEPT = 3
 DOWNLOADS_AT_ONCE = 16
 REQUESTS_AT_ONCE = 16
-FIRST_CONTACT_S = 15.0
-"""An endpoint that does not answer the first call in this time is taken for dead."""
+FIRST_CONTACT_S = 10.0
+"""An endpoint that does not answer the first call in this time is taken for dead; once it is asked again."""
 
 LEAVE_S = 5.0
 """After a signal the mount is let go by force when those who use it have not left it in this time."""
@@ -138,7 +138,7 @@ class Mounted:
             endpoint=settings.endpoint,
             connect_timeout_s=FIRST_CONTACT_S,
             stall_timeout_s=FIRST_CONTACT_S,
-            patience_s=FIRST_CONTACT_S,
+            patience_s=FIRST_CONTACT_S / 2,
         )
         try:
             root = resolve_root(first, settings.root) if settings.root is not None else first.root_id()

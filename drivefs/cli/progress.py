@@ -17,7 +17,6 @@ from rich.progress import (
     Task,
     TextColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 from rich.text import Text
 
@@ -51,6 +50,12 @@ def time_text(seconds: float) -> str:
 class _Files(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(f"{task.fields['done']}/{task.fields['files']} files", style="progress.download")
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        rate = task.finished_speed or task.speed
+        return Text(f"{size_text(rate)}/s" if rate else "", style="progress.data.speed")
 
 
 class FlushProgress:
@@ -96,7 +101,7 @@ class FlushProgress:
                 BarColumn(),
                 DownloadColumn(binary_units=True),
                 _Files(),
-                TransferSpeedColumn(),
+                _Rate(),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[what]}", markup=False),
                 console=self._console,

@@ -7,6 +7,7 @@
     files, bytes            what waited when the flush began
     files_left, bytes_left  what still does
     parked                  up to 20 of the files that cannot be sent: [{path, reason}]
+    pause                   why nothing moved at the end, in words
     seconds                 how long it took
 
 `status --json` prints one object:
@@ -84,6 +85,8 @@ def _say_done(one: Running, result: Json) -> None:
 def _flush_failed(result: Json) -> UserError:
     left = files_text(result["files_left"], result["bytes_left"])
     if result["state"] == "timed-out":
+        if result["pause"]:
+            return TimedOut(f"Not on Drive yet: {left}, for nothing moves: {result['pause']}")
         return TimedOut(f"Not on Drive yet: {left}; the uploads go on, 'drivefs status' shows them.")
     if result["state"] == "ended":
         return UserError(f"The mount was ended; left in the cache for the next one: {left}.")

@@ -18,7 +18,16 @@ from drivefs.mounts import Record, Running, read_records, write_record
 from drivefs.store.survey import survey
 from tests.house import House
 
-DONE = {"state": "done", "files": 2, "bytes": 2048, "files_left": 0, "bytes_left": 0, "parked": [], "seconds": 1.5}
+DONE = {
+    "state": "done",
+    "files": 2,
+    "bytes": 2048,
+    "files_left": 0,
+    "bytes_left": 0,
+    "parked": [],
+    "pause": None,
+    "seconds": 1.5,
+}
 LATE = {**DONE, "state": "timed-out", "files_left": 1, "bytes_left": 1024}
 REFUSED = {**LATE, "state": "failed", "parked": [{"path": "a/b", "reason": "No rights."}]}
 ENDED = {**LATE, "state": "ended"}
@@ -62,6 +71,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clients: list[FakeClien
     [
         (DONE, 0, "Everything in /mnt/0 is on Drive (2 files (2.0 KiB) sent in 2 s)."),
         (LATE, 3, "Not on Drive yet: 1 file (1.0 KiB)"),
+        ({**LATE, "pause": "Sign in again."}, 3, "nothing moves: Sign in again."),
         (REFUSED, 1, "a/b: No rights"),
         (ENDED, 1, "left in the cache"),
     ],
