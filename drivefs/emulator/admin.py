@@ -144,7 +144,7 @@ class Admin:
             {
                 "file": row["file"],
                 "total": row["total"],
-                "stored": row["stored"],
+                "received": self.uploads.received_bytes(row),
                 "done": row["done"],
                 "started_s": row["started_s"],
                 "body": json.loads(row["body"]),
@@ -212,7 +212,7 @@ class Admin:
 
     def _delete(self, query: dict[str, str], body: Any) -> Any:
         caller = self._caller(query)
-        self.emulator.items.delete(caller, self._row(query, caller)["id"], all_drives=True)
+        self.emulator.items.removal.delete(caller, self._row(query, caller)["id"], all_drives=True)
         return {}
 
     def _content(self, query: dict[str, str]) -> web.StreamResponse:

@@ -120,7 +120,7 @@ class Admin:
         return int(self._object("POST", "expire-sessions")["expired"])
 
     def sessions(self) -> list[dict[str, Any]]:
-        """Upload sessions, without their secrets."""
+        """Upload sessions without their secrets: `body`, `file`, `total`, `received` bytes so far, `done`."""
         return self._list("GET", "sessions")
 
     def add_account(self, email: str) -> dict[str, Any]:

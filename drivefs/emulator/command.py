@@ -131,6 +131,9 @@ def arguments_of(options: Options) -> list[str]:
 @click.command(help="A Google Drive on this machine.")
 @add_options
 def main(**keywords: Any) -> None:
-    from drivefs.emulator.server import run  # noqa: PLC0415 - the client side need not load the server
+    from drivefs.emulator.server import PortTaken, run  # noqa: PLC0415 - the client side need not load the server
 
-    run(options_of(**keywords))
+    try:
+        run(options_of(**keywords))
+    except PortTaken as error:
+        raise click.ClickException(str(error)) from error

@@ -57,6 +57,7 @@ class Contents:
         self._uploads = directory / "uploads"
         self._content.mkdir(parents=True, exist_ok=True)
         self._uploads.mkdir(parents=True, exist_ok=True)
+        self._folders: set[str] = set()
         self.pool = ThreadPoolExecutor(4, thread_name_prefix="content")
 
     def close(self) -> None:
@@ -70,6 +71,12 @@ class Contents:
 
     def remove(self, blob: str) -> None:
         self.path(blob).unlink(missing_ok=True)
+
+    def remove_uploads_but(self, names: set[str]) -> None:
+        """Clear away what an earlier run left unfinished."""
+        for path in self._uploads.iterdir():
+            if path.name not in names:
+                path.unlink()
 
     def remove_upload(self, name: str) -> None:
         self.upload_path(name).unlink(missing_ok=True)
@@ -97,7 +104,9 @@ class Contents:
 
     def _room_for(self, blob: str) -> Path:
         path = self.path(blob)
-        path.parent.mkdir(exist_ok=True)
+        if blob[:2] not in self._folders:
+            path.parent.mkdir(exist_ok=True)
+            self._folders.add(blob[:2])
         return path
 
 

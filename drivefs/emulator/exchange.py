@@ -22,13 +22,11 @@ class Dropped(Exception):
 class Exchange:
     """Reads the body at the line's pace, and sends the reply after the latency."""
 
-    def __init__(self, emulator: Emulator, request: web.BaseRequest) -> None:
-        if request.transport is None:
-            raise Dropped
+    def __init__(self, emulator: Emulator, request: web.BaseRequest, transport: asyncio.Transport) -> None:
         self.emulator = emulator
         self.request = request
-        self.transport = request.transport
-        self.line: Line = emulator.network.line(request.transport)
+        self.transport = transport
+        self.line: Line = emulator.network.line(transport)
         self.headers: Mapping[str, str] = request.headers
         self.bytes_in = 0
         self.bytes_out = 0

@@ -1,4 +1,4 @@
-"""What is done to items: create, update, move, copy, trash, delete. Each is one transaction."""
+"""What is done to items: create, update, move, copy. Each is one transaction."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from drivefs.emulator import body as bodies
 from drivefs.emulator.accounts import FOLDER_MIME, Caller
 from drivefs.emulator.content import Stored
-from drivefs.emulator.database import Row, new_revision_id, now_ms
-from drivefs.emulator.errors import ApiError, invalid, no_permission, not_found, not_writable, storage_full
+from drivefs.emulator.database import Row, now_ms
+from drivefs.emulator.errors import ApiError, invalid, no_permission, not_found, storage_full
+from drivefs.emulator.heads import Heads
+from drivefs.emulator.removal import Removal
 from drivefs.emulator.render import SHORTCUT_MIME, is_google
 from drivefs.emulator.tree import MAX_CHILDREN, MAX_DEPTH, MAX_DRIVE_ITEMS, Tree
 
 EMPTY_TYPE = "application/octet-stream"
-KEPT_REVISIONS = 200
-REVISION_LIFE_MS = 30 * 86_400_000
 
 
 class Items:
@@ -25,7 +25,8 @@ class Items:
     def __init__(self, tree: Tree, revisions_kept: int) -> None:
         self.tree = tree
         self.db = tree.db
-        self.revisions_kept = revisions_kept
+        self.heads = Heads(tree, revisions_kept)
+        self.removal = Removal(tree, self.heads)
 
     # --- create ---
 
@@ -144,9 +145,9 @@ class Items:
             self.tree.count_child(parent["n"], 1)
             self._set_state(caller, n, body, now)
             if stored is not None:
-                self._new_head(n, caller, stored, mime, now if modified is None else modified, keep=keep)
+                self.heads.add(n, caller, stored, mime, now if modified is None else modified, keep=keep)
             if body.get("trashed"):
-                self._set_trashed(self.tree.by_n(n), True)
+                self.removal.set_trashed(self.tree.by_n(n), True)
             return self.tree.by_n(n)
 
     def _shortcut_target(self, caller: Caller, body: dict[str, Any], mime: str) -> str | None:
@@ -173,54 +174,6 @@ class Items:
                 int(body["starred"]) if body.get("starred") is not None else None, viewed,
             ),
         )  # fmt: skip
-
-    def _new_head(self, n: int, caller: Caller, stored: Stored, mime: str, modified_ms: int, *, keep: bool) -> None:
-        row = self.tree.by_n(n)
-        before = self.tree.quota_bytes(row)
-        revision = new_revision_id()
-        content = {"size": stored.size, "md5": stored.md5, "sha1": stored.sha1, "sha256": stored.sha256}
-        self.db.insert(
-            "revisions",
-            id=revision,
-            file=n,
-            blob=stored.blob,
-            mime=mime,
-            modified_ms=modified_ms,
-            modifier=caller.user.n,
-            keep=int(keep),
-            original_name=json.loads(row["more"] or "{}").get("originalFilename", row["name"]),
-            **content,
-        )
-        if is_google(row["mime"]):
-            content = {}
-        more = json.loads(row["more"] or "{}")
-        if keep:
-            more["kept"] = True
-        self.db.set("files", n, head=revision, mime=mime, more=json.dumps(more) if more else None, **content)
-        self.tree.charge(row["owner"], self.tree.quota_bytes(self.tree.by_n(n)) - before)
-        self._purge_revisions(n, revision)
-
-    def _purge_revisions(self, n: int, head: str) -> None:
-        old = self.db.rows(
-            "SELECT n FROM revisions WHERE file = ? AND keep = 0 AND id != ? ORDER BY n DESC", (n, head)
-        )
-        oldest_ms = now_ms() - REVISION_LIFE_MS
-        for at, row in enumerate(old):
-            if at >= self.revisions_kept - 1:
-                self.drop_revision(row["n"])
-        for row in self.db.rows(
-            "SELECT n FROM revisions WHERE file = ? AND keep = 0 AND id != ? AND modified_ms < ? AND n NOT IN"
-            " (SELECT n FROM revisions WHERE file = ? ORDER BY n DESC LIMIT 2)",
-            (n, head, oldest_ms, n),
-        ):
-            self.drop_revision(row["n"])
-
-    def drop_revision(self, n: int) -> None:
-        """Forget one revision, and its blob when nothing else has it."""
-        blob = self.db.value("SELECT blob FROM revisions WHERE n = ?", (n,))
-        self.db.run("DELETE FROM revisions WHERE n = ?", (n,))
-        if blob is not None and self.db.value("SELECT 1 FROM revisions WHERE blob = ?", (blob,)) is None:
-            self.tree.contents.remove(blob)
 
     # --- update ---
 
@@ -270,12 +223,12 @@ class Items:
             self.tree.touch(n, **columns)
             if stored is not None:
                 mime = body.get("mimeType") or (row["mime"] if is_google(row["mime"]) else media_type or row["mime"])
-                self._new_head(n, caller, stored, mime, modified or now_ms(), keep=keep)
+                self.heads.add(n, caller, stored, mime, modified or now_ms(), keep=keep)
             if add_parents or remove_parents:
                 self._move(self.tree.by_n(n), caller, add_parents, remove_parents, all_drives=all_drives)
             if body.get("trashed") is not None:
                 self.tree.need(row, caller, "fileOrganizer" if row["drive"] else "owner")
-                self._set_trashed(self.tree.by_n(n), body["trashed"])
+                self.removal.set_trashed(self.tree.by_n(n), body["trashed"])
             return self.tree.by_n(n)
 
     def _metadata_columns(self, row: Row, body: dict[str, Any], caller: Caller) -> dict[str, Any]:
@@ -326,7 +279,7 @@ class Items:
         self.tree.count_child(parent["n"], 1)
         self.tree.touch(row["n"], parent=parent["n"])
         if parent["trashed"] != row["trashed"] and not row["explicitly_trashed"]:
-            self._spread_trash(row["n"], bool(parent["trashed"]))
+            self.removal.spread_trash(row["n"], bool(parent["trashed"]))
 
     def _change_drive(self, row: Row, parent: Row, caller: Caller) -> None:
         if row["mime"] == FOLDER_MIME and row["drive"] is None:
@@ -379,87 +332,6 @@ class Items:
             if stored_ms is not None:
                 self.db.set("files", made["n"], modified_ms=stored_ms)
             return self.tree.by_n(made["n"])
-
-    # --- trash and delete ---
-
-    def _set_trashed(self, row: Row, trashed: bool) -> None:
-        if row["is_root"]:
-            raise no_permission()
-        if trashed and not row["explicitly_trashed"]:
-            self.tree.touch(row["n"], explicitly_trashed=1, trashed_ms=now_ms())
-            self._spread_trash(row["n"], True)
-        elif not trashed and row["explicitly_trashed"]:
-            parent = None if row["parent"] is None else self.tree.by_n(row["parent"])
-            self.tree.touch(row["n"], explicitly_trashed=0, trashed_ms=None)
-            self._spread_trash(row["n"], bool(parent is not None and parent["trashed"]))
-        elif not trashed and row["trashed"]:
-            raise not_writable("The file is in a trashed folder: untrash that one.")
-
-    def _spread_trash(self, n: int, trashed: bool) -> None:
-        """Set `trashed` from the item downward; what was trashed by itself stays so."""
-        if trashed:
-            self.db.run(self.tree.subtree() + "UPDATE files SET trashed = 1 WHERE n IN below", (n,))
-            return
-        self.db.run(
-            "WITH RECURSIVE below(n) AS (VALUES(?) UNION ALL SELECT f.n FROM files f JOIN below b ON f.parent = b.n"
-            " WHERE f.explicitly_trashed = 0) UPDATE files SET trashed = 0 WHERE n IN below",
-            (n,),
-        )
-
-    def delete(self, caller: Caller, file_id: str, *, all_drives: bool) -> None:
-        """For good, with all that lies below."""
-        with self.db.transaction():
-            row = self.tree.get(file_id, caller, all_drives=all_drives)
-            self.tree.need(row, caller, "organizer" if row["drive"] else "owner")
-            if row["is_root"]:
-                raise no_permission()
-            self.remove(row)
-
-    def remove(self, row: Row) -> None:
-        """Delete without asking; what others own below loses its parent instead."""
-        gone = []
-        for each in self.tree.below(row["n"]):
-            if each["owner"] == row["owner"]:
-                gone.append(each)
-            else:
-                self.tree.touch(each["n"], parent=None)
-        for each in gone:
-            self.tree.charge(each["owner"], -self.tree.quota_bytes(each))
-            for revision in self.db.rows("SELECT n FROM revisions WHERE file = ?", (each["n"],)):
-                self.drop_revision(revision["n"])
-            self.tombstone(each)
-            self.db.run("DELETE FROM permissions WHERE file = ?", (each["n"],))
-            self.db.run("DELETE FROM user_state WHERE file = ?", (each["n"],))
-            self.db.run("DELETE FROM files WHERE n = ?", (each["n"],))
-        self.tree.forget_counts()
-
-    def tombstone(self, row: Row) -> None:
-        """Entries in the changes feeds of all who saw the item."""
-        if row["drive"]:
-            self._removal(row["id"], None, row["drive"])
-            return
-        users = {row["owner"]}
-        if self.tree.any_sharing:
-            users |= {
-                entry["n"]
-                for entry in self.db.rows("SELECT n FROM users")
-                if self.tree.role(row, Caller(self.tree.accounts.by_n(entry["n"]), "", frozenset({"drive"})))
-            }
-        for user in users:
-            self._removal(row["id"], user, None)
-
-    def _removal(self, file_id: str, user: int | None, drive: str | None) -> None:
-        self.db.run(
-            "INSERT INTO removals VALUES (?, ?, ?, ?, ?)", (self.db.next_seq(), file_id, user, drive, now_ms())
-        )
-
-    def empty_trash(self, caller: Caller, drive: str | None) -> None:
-        """Delete all that was put into the trash itself."""
-        with self.db.transaction():
-            where, argument = ("drive = ?", drive) if drive else ("owner = ?", caller.user.n)
-            for row in self.db.rows(f"SELECT * FROM files WHERE {where} AND explicitly_trashed = 1", (argument,)):
-                if self.tree.find(row["id"]) is not None:
-                    self.remove(row)
 
 
 def _guessed(name: str) -> str:

@@ -33,6 +33,10 @@ _BACKLOG = 512
 _BATCH_PATHS = ("/batch/drive/v3", "/batch/drive/v2", "/batch")
 
 
+class PortTaken(Exception):
+    """Somebody else listens there, or we may not; the message is a sentence."""
+
+
 class Server:
     """Takes each request to the part that answers it."""
 
@@ -49,7 +53,9 @@ class Server:
         path = request.rel_url.raw_path
         if path.startswith("/_admin/"):
             return await self.admin.serve(request, path[len("/_admin/") :])
-        exchange = Exchange(self.emulator, request)
+        if request.transport is None:
+            return web.Response(status=499)
+        exchange = Exchange(self.emulator, request, request.transport)
         try:
             if path.startswith(self._prefixes):
                 return await self.service.serve(exchange, path)
@@ -68,13 +74,17 @@ def listening(port: int) -> socket.socket:
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER_BYTES)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
-    found.bind((HOST, port))
+    try:
+        found.bind((HOST, port))
+    except OSError as error:
+        found.close()
+        raise PortTaken(f"The emulator cannot listen on port {port}: {error.strerror}.") from error
     found.listen(_BACKLOG)
     return found
 
 
 def run(options: Options) -> None:
-    """Serve until SIGTERM or SIGINT. Prints one line of JSON when it answers."""
+    """Serve until SIGTERM or SIGINT. Prints one line of JSON when it answers. Raises `PortTaken`."""
     temporary = None if options.directory is not None else tempfile.mkdtemp(prefix="drivefs-emulator-")
     directory = Path(temporary) if temporary is not None else options.directory
     assert directory is not None
@@ -134,4 +144,4 @@ def _ready(server: Server, options: Options) -> dict[str, Any]:
     }
 
 
-__all__ = ["Server", "run"]
+__all__ = ["PortTaken", "Server", "run"]

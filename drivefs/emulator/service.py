@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
 
-from drivefs.emulator import quota, v2, v3_changes, v3_files, v3_sharing
+from drivefs.emulator import quota, v2, v3_changes, v3_drives, v3_files, v3_sharing
 from drivefs.emulator.accounts import Caller
 from drivefs.emulator.downloads import export_bytes, media_row, send_media
 from drivefs.emulator.errors import ApiError, Malformed, bad_request, invalid, login_required
@@ -43,7 +43,7 @@ class Service:
         self.emulator = emulator
         self.oauth = oauth
         self.handlers: dict[str, dict[str, Handler]] = {
-            "v3": {**v3_files.HANDLERS, **v3_changes.HANDLERS, **v3_sharing.HANDLERS},
+            "v3": {**v3_files.HANDLERS, **v3_changes.HANDLERS, **v3_sharing.HANDLERS, **v3_drives.HANDLERS},
             "v2": v2.HANDLERS,
         }
         self.uploads = Uploads(
@@ -93,14 +93,15 @@ class Service:
         method, variables = found
         media = dict(query).get("alt") == "media" and method.gives_media
         trace.method = method.id
-        trace.units = quota.cost(method.id, media=media)
         caller, refusal = self._caller(exchange, query)
         trace.user = "" if caller is None else caller.user.email
         kinds = {"upload"} if with_media else {"media"} if media else {method.id.rpartition(".")[2]}
         fault = await trace.befall(kinds)
         if caller is None:
             raise refusal
-        self.emulator.quota.spend(caller.user.n, trace.units)
+        units = quota.cost(method.id, media=media)
+        self.emulator.quota.spend(caller.user.n, units)
+        trace.units = units
         call = self.prepare(exchange, law, method, variables, query=query, caller=caller)
         call.fault = fault
         if with_media:
@@ -204,7 +205,6 @@ class Service:
     async def _session(self, exchange: Exchange, upload_id: str, path: str, trace: Trace) -> web.StreamResponse:
         asked = exchange.headers.get("Content-Range", "").replace(" ", "").startswith("bytes*/")
         trace.method = "upload.status" if asked else "upload.chunk"
-        trace.units = quota.OTHER
         if exchange.request.method not in ("PUT", "POST"):
             if exchange.request.method == "DELETE":
                 self.uploads.forget(self.uploads.session(upload_id)["id"])
@@ -219,7 +219,8 @@ class Service:
         row = self.uploads.session(upload_id)
         exchange.upload_id = upload_id
         user = self.emulator.accounts.by_n(row["user"])
-        self.emulator.quota.spend(user.n, trace.units)
+        self.emulator.quota.spend(user.n, quota.OTHER)
+        trace.units = quota.OTHER
         law, saved = api(row["version"]), json.loads(row["params"])
         call = Call(
             emulator=self.emulator,

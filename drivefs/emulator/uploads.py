@@ -46,6 +46,8 @@ class Uploads:
         self._readers = readers
         self._open: dict[str, UploadFile] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+        waiting = emulator.db.rows("SELECT id FROM sessions WHERE done IS NULL")
+        emulator.contents.remove_uploads_but({_file_name(row["id"]) for row in waiting})
 
     # --- media and multipart ---
 
@@ -152,6 +154,11 @@ class Uploads:
         return await exchange.reply(
             200, headers={"Location": location, "X-GUploader-UploadID": upload_id}, content_type="text/html"
         )
+
+    def received_bytes(self, session: Row) -> int:
+        """How much has come so far, that of a request under way included."""
+        upload = self._open.get(session["id"])
+        return int(session["stored"]) if upload is None else upload.received
 
     def find_session(self, upload_id: str) -> Row | None:
         """None when it is unknown, or older than a week."""

@@ -74,11 +74,11 @@ def copy(call: Call) -> Any:
 
 
 def delete(call: Call) -> None:
-    call.emulator.items.delete(call.caller, call.path["fileId"], all_drives=call.all_drives)
+    call.emulator.items.removal.delete(call.caller, call.path["fileId"], all_drives=call.all_drives)
 
 
 def empty_trash(call: Call) -> None:
-    call.emulator.items.empty_trash(call.caller, call.query.get("driveId"))
+    call.emulator.items.removal.empty_trash(call.caller, call.query.get("driveId"))
 
 
 def generate_ids(call: Call) -> Any:

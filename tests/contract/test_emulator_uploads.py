@@ -91,8 +91,8 @@ def test_bytes_that_are_there_already_are_not_stored_twice(api: Api) -> None:
     assert api.put(session, CONTENT[GRAIN:], _range(GRAIN, TOTAL)).json == {"md5Checksum": _md5(CONTENT)}
 
 
-def test_a_dropped_connection_keeps_the_grains_that_arrived(api: Api) -> None:
-    session = _session(api, fields="md5Checksum")
+def test_a_dropped_connection_keeps_the_grains_that_arrived(api: Api, emulator: Running) -> None:
+    session = _session(api, "dropped", fields="md5Checksum")
     target = urlsplit(session)
     with socket.create_connection((str(target.hostname), target.port or 0)) as raw:
         head = (
@@ -100,6 +100,11 @@ def test_a_dropped_connection_keeps_the_grains_that_arrived(api: Api) -> None:
             f"Content-Range: {_range(0, TOTAL)}\r\n\r\n"
         )
         raw.sendall(head.encode() + CONTENT[: 2 * GRAIN + 99])
+        arrived = 0
+        while arrived < 2 * GRAIN + 99:
+            (arrived,) = [
+                entry["received"] for entry in emulator.admin.sessions() if entry["body"]["name"] == "dropped"
+            ]
     # The next request waits until the server has noticed the end of the one before.
     asked = api.put(session, b"", f"bytes */{TOTAL}")
     assert (asked.status, asked.headers["Range"]) == (308, f"bytes=0-{2 * GRAIN - 1}")
