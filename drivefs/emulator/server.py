@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import shutil
 import signal
 import socket
@@ -85,6 +86,8 @@ def listening(port: int) -> socket.socket:
 
 def run(options: Options) -> None:
     """Serve until SIGTERM or SIGINT. Prints one line of JSON when it answers. Raises `PortTaken`."""
+    # Tokens and session addresses lie in the database: all that is written is for this user alone.
+    os.umask(0o077)
     temporary = None if options.directory is not None else tempfile.mkdtemp(prefix="drivefs-emulator-")
     directory = Path(temporary) if temporary is not None else options.directory
     assert directory is not None

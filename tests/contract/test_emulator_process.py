@@ -40,6 +40,8 @@ def test_a_folder_that_was_given_is_kept_with_its_credentials(tmp_path: Path) ->
             tokens.append(saved["refresh_token"])
             assert saved["token_uri"].startswith(emulator.endpoint)
     assert tokens[0] == tokens[1]
+    for path in options.directory.rglob("*") if options.directory else ():
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
 
 
 def test_it_ends_in_the_middle_of_a_stalled_request() -> None:
