@@ -172,9 +172,11 @@ class Demo:
                 unmount(self.mountpoint, lazy=True)
         if self.emulator is not None:
             self.emulator.stop()
-        for cache in self.caches:
-            forget_record(cache)
-        shutil.rmtree(self.folder)
+        try:
+            for cache in self.caches:
+                forget_record(cache)
+        finally:
+            shutil.rmtree(self.folder)
 
 
 def _save(path: Path, pieces: list[bytes]) -> str:
@@ -227,13 +229,15 @@ def demo(size: str, keep: bool) -> None:
 
 
 def _say_kept(run: Demo, drive: Running) -> None:
+    # From a checkout's virtual environment the command is not on the PATH.
+    drivefs = "drivefs" if shutil.which("drivefs") else Path(sys.executable).with_name("drivefs")
     run.say("It stays mounted. Look around:")
     for line in (
         f"ls -l {run.mountpoint}/run",
-        f"cp SOME-FILE {run.mountpoint}/ && drivefs flush {run.mountpoint}",
-        f"drivefs status {run.mountpoint}",
+        f"cp SOME-FILE {run.mountpoint}/ && {drivefs} flush {run.mountpoint}",
+        f"{drivefs} status {run.mountpoint}",
         f"curl -s {drive.admin.endpoint}/_admin/tree      # what the emulated Drive holds",
     ):
         run.note(line)
     run.say("To end it:")
-    run.note(f"drivefs umount {run.mountpoint} && kill {drive.process.pid} && rm -r {run.folder}")
+    run.note(f"{drivefs} umount {run.mountpoint} && kill {drive.process.pid} && rm -r {run.folder}")
