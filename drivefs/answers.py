@@ -121,9 +121,11 @@ class Answers:
     def flush(self, request: Json) -> Generator[Json, None, Json]:
         """Wait until all that was written before the call is on Drive; `timeout_s` bounds it.
 
-        The keys of progress and result are those of `cli.flush`.
+        A pause of the queue ends: who asks may have made room, or signed in again. The keys of progress and result
+        are those of `cli.flush`.
         """
         self._snapshot_open()
+        self._uploader.resume()
         timeout_s = request.get("timeout_s")
         return (yield from self.publish(None if timeout_s is None else float(timeout_s)))
 

@@ -13,7 +13,7 @@ import pytest
 from drivefs import answers
 from drivefs.answers import Answers
 from drivefs.control import Json
-from drivefs.errors import UserError
+from drivefs.errors import QueueBlocked, UserError
 from drivefs.mounts import MountBusy, Record
 from tests.house import House
 
@@ -99,6 +99,17 @@ def test_flush_says_how_much_is_left_when_its_time_is_up(house: House) -> None:
     house.write("a", b"12345")
     result = finish(answers_of(house).flush({"timeout_s": 0}))
     assert (result["state"], result["files_left"], result["bytes_left"]) == ("timed-out", 1, 5)
+
+
+def test_flush_tries_again_at_once_what_a_full_drive_has_paused(house: House) -> None:
+    house.drive.fail("upload_small", ("before", QueueBlocked("Drive is full.", reason="storageQuotaExceeded")))
+    house.write("a", b"1")
+    house.dispatch()
+    assert house.uploader.paused is not None
+    steps = answers_of(house).flush({})
+    assert next(steps)["pause"] is None
+    house.drain()
+    assert finish(steps)["state"] == "done"
 
 
 def test_flush_fails_with_the_reason_once_only_refused_files_are_left(house: House) -> None:
