@@ -15,8 +15,8 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -116,9 +116,11 @@ class Drive:
             found[path] = (kind, item.get("md5Checksum"))
         return found
 
-    def trash(self) -> list[str]:
-        """Paths of what lies in the trash."""
-        return [item["path"] for item in self.admin.tree(trashed=True) if item["trashed"]]
+    def trash(self, folder: str = "") -> list[str]:
+        """Paths of what lies in the trash and came from below a folder."""
+        prefix = f"{folder}/" if folder else ""
+        trashed = [item["path"] for item in self.admin.tree(trashed=True) if item["trashed"]]
+        return [path for path in trashed if path.startswith(prefix)]
 
 
 @contextmanager
@@ -197,7 +199,9 @@ class Mounted:
         self.command("flush", self.path)
 
     def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.command("status", self.path, "--json").stdout)
+        """What `status --json` says of this mount, running or not."""
+        (found,) = json.loads(self.command("status", self.path, "--json").stdout)["mounts"]
+        assert isinstance(found, dict)
         return found
 
     # --- its processes ---
@@ -264,6 +268,10 @@ def mounted(drive: Drive, transport: Transport, folder: Path) -> Iterator[Mounte
         _live.remove(mount)
         mount.dispose()
     assert mount.complaints() == []
+
+
+FreshMount = Callable[[], AbstractContextManager[Mounted]]
+"""Makes another mount of the same Drive, with an empty cache, for the length of a block."""
 
 
 def kill_all() -> None:

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from mounting import FUSEPY, MFUSEPY, Drive, Mounted, Transport, contents, drive_at, entries, kill_all, mounted
+
+from tests.mounting import (
+    FUSEPY,
+    MFUSEPY,
+    Drive,
+    FreshMount,
+    Mounted,
+    Transport,
+    contents,
+    drive_at,
+    entries,
+    kill_all,
+    mounted,
+)
 
 STUCK_S = 200.0
 """A test that takes longer hangs in a system call; no test takes a tenth of it."""
@@ -42,9 +54,6 @@ def folder(mount: Mounted, request: pytest.FixtureRequest) -> Path:
     path = mount.path / request.node.name.replace("/", "-")
     path.mkdir()
     return path
-
-
-FreshMount = Callable[[], AbstractContextManager[Mounted]]
 
 
 @pytest.fixture

@@ -10,11 +10,13 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from mounting import Mounted
+
+from tests.mounting import Mounted
 
 KIB = 1 << 10
 
@@ -272,12 +274,23 @@ def test_unlinked_file_can_be_used_while_it_is_open(folder: Path) -> None:
         assert os.listdir(folder) == []
         assert file.read() == b"still here"
         file.write(b", and longer")
-        assert os.fstat(file.fileno()).st_size == 22
         path.write_bytes(b"another one of that name")
         file.seek(0)
         assert file.read() == b"still here, and longer"
     assert path.read_bytes() == b"another one of that name"
     assert os.listdir(folder) == ["file"]
+
+
+def test_temporary_file_without_a_name_works(folder: Path) -> None:
+    with tempfile.TemporaryFile(dir=folder) as file:
+        assert os.listdir(folder) == []
+        file.write(b"x" * 100_000)
+        file.seek(0)
+        assert file.read() == b"x" * 100_000
+        file.truncate(10)
+        file.seek(0)
+        assert file.read() == b"x" * 10
+    assert os.listdir(folder) == []
 
 
 def test_rmdir_takes_empty_folders_only(folder: Path) -> None:
