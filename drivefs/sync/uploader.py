@@ -3,8 +3,8 @@
 `run` is the body of one thread, the dispatcher; each job is published on a thread of the executor given. It holds no
 lock of the filesystem, and a job leaves the journal only in the transaction that notes what Drive has confirmed.
 
-Durable when: before anything of a job leaves for Drive, its content and the row with the ID reserved for it have
-been flushed to the disk, one flush for all that start together.
+Durable when: before anything of a job leaves for Drive, the row with the ID reserved for it has been flushed to the
+disk, and before the last byte of its content, all of the content; one flush for all small ones that start together.
 """
 
 from __future__ import annotations
@@ -127,6 +127,7 @@ class Uploader:
     def run(self, stop: threading.Event) -> None:
         """Publish until `stop` is set (and `journal.changed`, to wake it); then wait for what is under way."""
         journal = self._store.journal
+        self._stock_ids()
         while not stop.wait(BETWEEN_S):
             journal.changed.clear()
             wait_s = PAUSE_S
@@ -140,6 +141,14 @@ class Uploader:
             journal.changed.wait(wait_s)
         with self._idle:
             self._idle.wait_for(lambda: not self._active)
+
+    def _stock_ids(self) -> None:
+        """Have IDs ready before the first file is closed."""
+        try:
+            if not self._store.journal.spare_ids(1):
+                self._store.journal.add_spare_ids(self._drive.generate_ids(IDS_AT_ONCE))
+        except DrivefsError as error:
+            log.info("Drive gives no IDs yet, the first upload asks again: %s", error)
 
     def dispatch(self) -> float:
         """Start what may start now; returns the seconds until there may be more, if nothing changes before."""
@@ -226,8 +235,6 @@ class Uploader:
         try:
             if claim is not None:
                 self._downloader.ensure(claim.file, 0, claim.size_bytes)
-                if claim.size_bytes > SMALL_LIMIT_BYTES:  # the small ones were flushed together
-                    claim.sync()
             self._publisher.publish(job, node, claim, progress)
             self._pause = None
         except Superseded:
