@@ -13,7 +13,7 @@ from dataclasses import asdict
 
 from drivefs.control import Handler, Json
 from drivefs.model import Inode
-from drivefs.mounts import Record, unmount
+from drivefs.mounts import Record, find_mount_at, unmount
 from drivefs.store.journal import Job, JobState
 from drivefs.store.store import Store
 from drivefs.sync.mirror import Mirror
@@ -187,7 +187,8 @@ class Answers:
         """Unmount, publish what came last for up to `timeout_s`, and say what is left. Raises MountBusy."""
         self.stopping_s = float(request.get("timeout_s") or 0.0)
         try:
-            unmount(self._record.mountpoint)
+            if find_mount_at(self._record.mountpoint) is not None:  # else somebody was faster
+                unmount(self._record.mountpoint)
         except BaseException:
             self.stopping_s = None
             raise

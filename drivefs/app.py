@@ -346,9 +346,19 @@ def run(settings: Settings, log_file: Path | None, on_ready: Callable[[Json], No
         raise sentence(error) from error
 
 
+def _libfuse_said(log_file: Path, offset: int) -> str:
+    """What libfuse and fusermount3 have written to standard error, that is, to the log, from `offset` on."""
+    with log_file.open("rb") as file:
+        file.seek(offset)
+        lines = file.read().decode(errors="replace").splitlines()
+    said = [line for line in lines if line.startswith("fuse")]
+    return f" It said: {'; '.join(said).rstrip('.')}." if said else ""
+
+
 def main() -> int:
-    """The background process; its one argument is the log file."""
+    """The background process; its one argument is the log file, to which standard error goes too."""
     log_file = Path(sys.argv[1])
+    offset = log_file.stat().st_size
     settings = Settings.from_json(sys.stdin.read())
     debug = bool(os.environ.get("DRIVEFS_DEBUG"))
     os.chdir("/")
@@ -366,7 +376,8 @@ def main() -> int:
         run(settings, log_file, lambda ready: say({"ready": ready}))
     except UserError as error:
         log.error("%s", error, exc_info=debug)
-        say({"error": {"message": str(error), "exit_code": error.exit_code}})
+        text = str(error) + _libfuse_said(log_file, offset)
+        say({"error": {"message": text, "exit_code": error.exit_code}})
         return error.exit_code
     except Exception as error:
         log.exception("The mount failed")

@@ -48,7 +48,7 @@ def serve(vfs: Vfs, mountpoint: Path, options: MountOptions, on_ready: Callable[
     except RuntimeError as error:
         if not operations.answered:
             raise UserError(
-                f"{mountpoint} could not be mounted (libfuse says why on the line before; its code is {error}). "
+                f"{mountpoint} could not be mounted (libfuse's code {error}). "
                 "Is it a folder of yours, and is fusermount3 installed (apt install fuse3)? With allow_other, "
                 "/etc/fuse.conf must have user_allow_other."
             ) from error

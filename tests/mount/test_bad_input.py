@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -237,8 +238,6 @@ def test_machine_without_dev_fuse_is_told(person: Person) -> None:
 
 
 def test_dev_fuse_that_may_not_be_opened_is_told(person: Person) -> None:
-    for path in (person.folder, *person.folder.parents[:2]):
-        path.chmod(0o755)
     user = ("setpriv", "--reuid=1000", "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
     script = DEV.format(more="mknod -m 600 $dev/fuse c 10 229")
     done = person.mount(before=(*in_namespace(script), *user))
@@ -260,9 +259,41 @@ def test_machine_without_fusermount3_is_told_to_users(person: Person) -> None:
     assert_refused(done, "fusermount3 is missing", "apt install fuse3")
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users can reach, which those of pytest are not."""
+    with tempfile.TemporaryDirectory(prefix="drivefs-", dir="/tmp") as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+def test_ordinary_user_can_mount_flush_and_unmount(drive: Drive, open_folder: Path) -> None:
+    person = Person(drive, open_folder)
+    script = (
+        'drivefs mount "$0" --credentials "$1" --endpoint "$2" --cache-dir "$3"\n'
+        'echo theirs >"$0/by-a-user"; test "$(stat -c %u "$0")" = 1000\n'
+        'drivefs flush "$0"\ndrivefs umount "$0"; ! grep -q "$0" /proc/self/mountinfo'
+    )
+    words = [person.mountpoint, person.credentials, person.endpoint, person.cache_dir]
+    done = subprocess.run(
+        [
+            *in_namespace(DEV.format(more="mknod -m 666 $dev/fuse c 10 229")),
+            *AS_USER,
+            *("sh", "-ec", f'drivefs() {{ "{sys.executable}" -m drivefs "$@"; }}\n{script}', *map(str, words)),
+        ],
+        env=person.environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert drive.admin.read_file("by-a-user") == b"theirs\n"
+
+
 def test_mount_option_that_fuse_does_not_know_is_told(person: Person) -> None:
     done = person.mount("-o", "frobnicate")
-    assert_refused(done, "could not be mounted")
+    assert_refused(done, "could not be mounted", "frobnicate")
 
 
 # --- credentials ---

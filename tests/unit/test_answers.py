@@ -177,6 +177,7 @@ def test_status_names_a_deleted_file_as_one(house: House) -> None:
 def test_stop_unmounts_and_tells_what_is_left_at_the_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers, "STEP_S", 0.001)
     gone: list[Path] = []
+    monkeypatch.setattr(answers, "find_mount_at", lambda path: path)
     monkeypatch.setattr(answers, "unmount", gone.append)
     house.write("a", b"123")
     mount = answers_of(house)
@@ -191,6 +192,7 @@ def test_stop_of_a_mount_in_use_leaves_all_as_it_was(house: House, monkeypatch: 
     def busy(_: Path) -> None:
         raise MountBusy("In use.")
 
+    monkeypatch.setattr(answers, "find_mount_at", lambda path: path)
     monkeypatch.setattr(answers, "unmount", busy)
     mount = answers_of(house)
     with pytest.raises(UserError, match="In use"):
