@@ -151,6 +151,8 @@ def read_records() -> list[Record]:
             continue
         if (record.cache_dir / "drivefs.db").exists():
             records.append(record)
+        elif record.cache_dir.parent.exists() and not record.cache_dir.exists():
+            path.unlink(missing_ok=True)  # removed, and not on a disk that is away
     return sorted(records, key=lambda record: record.started_s, reverse=True)
 
 

@@ -85,6 +85,9 @@ def test_records_outlive_the_mount_and_go_with_the_cache(tmp_path: Path) -> None
     assert mounts.read_records() == [old]
     mounts.forget_record(old.cache_dir)
     assert mounts.read_records() == []
+    new.cache_dir.rmdir()
+    assert mounts.read_records() == []
+    assert list(mounts.state_folder().iterdir()) == []
 
 
 @pytest.mark.parametrize(
