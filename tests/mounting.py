@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -194,6 +195,11 @@ class Mounted:
         assert find_mount_at(self.path) is None
         for pid in daemons:
             assert _wait_for_end(pid, 10.0), f"process {pid} is still there after the unmount"
+
+    def empty_cache(self) -> None:
+        """As on another machine; while it is not mounted."""
+        assert find_mount_at(self.path) is None
+        shutil.rmtree(self.cache_dir)
 
     def flush(self) -> None:
         self.command("flush", self.path)
