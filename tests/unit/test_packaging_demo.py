@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 TOOLS = ("sh", "dirname", "cksum", "cat", "id", "grep", "env")
-SCRIPT = Path(__file__).parents[2] / "packaging" / "demo"
+PACKAGING = Path(__file__).parents[2] / "packaging"
 
 
 class Machine:
@@ -27,7 +27,8 @@ class Machine:
             assert found is not None
             (self.path / tool).symlink_to(found)
         (folder / "packaging").mkdir()
-        shutil.copy(SCRIPT, folder / "packaging" / "demo")
+        for name in ("demo", "setup.sh"):
+            shutil.copy(PACKAGING / name, folder / "packaging" / name)
         (folder / "pyproject.toml").write_text("[project]\n")
 
     def install(self, name: str, script: str = "exit 0", folder: Path | None = None) -> None:
@@ -74,7 +75,7 @@ def test_demo_touches_nothing_when_all_is_there(machine: Machine) -> None:
     machine.install("apt-get", "exit 1")
     machine.install("drivefs", folder=machine.folder / ".venv" / "bin")
     checksum = subprocess.run(["cksum"], input=b"[project]\n", capture_output=True, check=True).stdout
-    (machine.folder / ".venv" / "demo-installed").write_bytes(checksum)
+    (machine.folder / ".venv" / "installed").write_bytes(checksum)
     assert machine.run("--size", "1M").returncode == 0
     assert [call for call in machine.calls() if call[:4] != "ldco"] == ["drivefs --version", "drivefs demo --size 1M"]
 
