@@ -14,7 +14,7 @@ from dataclasses import asdict
 from drivefs.control import Handler, Json
 from drivefs.model import Inode
 from drivefs.mounts import Record, find_mount_at, unmount
-from drivefs.store.journal import Job, JobState
+from drivefs.store.queue import Job, JobState
 from drivefs.store.store import Store
 from drivefs.sync.mirror import Mirror
 from drivefs.sync.uploader import Uploader

@@ -72,6 +72,7 @@ class ContentFile:
         # Guarded by lock:
         self.base = base  # None: every byte that the file has is right
         self.ranges = Ranges()  # meaningful while base is set
+        self.fetched = False  # some of `ranges` came from Drive since they were saved
         self.unsynced = False
         # Guarded by the database's lock:
         self.state = state
@@ -162,7 +163,7 @@ class ContentFile:
             self.unsynced = True
 
     def _record(self, start: int, stop: int) -> None:
-        if self.ranges.covers(start, stop):
+        if self.ranges.covers(start, stop) and not self.fetched:
             return
         self.ranges.add(start, stop)
         self._store.save_ranges(self)
@@ -179,6 +180,7 @@ class ContentFile:
                 except OSError as error:
                     raise CacheFull(f"The cache has no room for what is read: {error.strerror}.") from error
                 self.ranges.add(start, stop)
+                self.fetched = True
             if self.state is State.OPEN:
                 self.set_mtime(mtime_ns)
             if self.ranges.covers(0, self.size_bytes):
@@ -514,6 +516,7 @@ class ContentStore:
             self._db.run("DELETE FROM ranges WHERE generation = ?", (file.generation,))
             for start, stop in file.ranges:
                 self._db.run("INSERT INTO ranges VALUES (?, ?, ?)", (file.generation, start, stop))
+        file.fetched = False
 
     # --- room ---
 

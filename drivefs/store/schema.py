@@ -60,9 +60,10 @@ CREATE TABLE ranges (                -- of generations that are not whole: what 
 CREATE TABLE jobs (                  -- what Drive does not have yet: at most one row a node
     inode       INTEGER PRIMARY KEY,
     seq         INTEGER NOT NULL,    -- place in the publish order: its last close, rename or removal
-    barrier     TEXT NOT NULL,       -- journal.Barrier: what must be on Drive before it
+    since_seq   INTEGER NOT NULL,    -- its place when the node first differed from Drive; a flush waits by this
+    barrier     TEXT NOT NULL,       -- queue.Barrier: what must be on Drive before it
     generation  INTEGER,             -- sealed content to send; NULL: none, or it is still being written
-    state       TEXT NOT NULL,       -- journal.JobState
+    state       TEXT NOT NULL,       -- queue.JobState
     since_ns    INTEGER NOT NULL,    -- when the node first differed from Drive
     ready_ns    INTEGER NOT NULL,    -- not before this time: quiet time, or the next try
     attempts    INTEGER NOT NULL,    -- failures in a row

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from drivefs.errors import CacheDamaged
 from drivefs.store.content import State
-from drivefs.store.journal import JobState
+from drivefs.store.queue import JobState
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Set
 
 from drivefs.model import Inode, Kind
-from drivefs.store.journal import Barrier, Job, JobState
 from drivefs.store.nodes import Node, Nodes
+from drivefs.store.queue import Barrier, Job, JobState
 
 SMALL_LIMIT_BYTES = 5_000_000
 """What fits into one multipart request (drive-api: Uploads)."""

@@ -26,8 +26,8 @@ from drivefs.model import (
     UploadTarget,
 )
 from drivefs.store.content import Claim
-from drivefs.store.journal import Job
 from drivefs.store.nodes import Node
+from drivefs.store.queue import Job
 from drivefs.store.store import Store
 from drivefs.sync.metadata import remote_meta, to_create, to_update
 from drivefs.sync.order import SMALL_LIMIT_BYTES

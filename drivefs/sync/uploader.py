@@ -30,8 +30,8 @@ from drivefs.errors import (
 )
 from drivefs.model import DriveId, Inode, Kind, Priority
 from drivefs.store.content import Claim
-from drivefs.store.journal import Job
 from drivefs.store.nodes import Node
+from drivefs.store.queue import Job
 from drivefs.store.store import Store
 from drivefs.sync.downloader import Downloader
 from drivefs.sync.order import SMALL_LIMIT_BYTES, publishable

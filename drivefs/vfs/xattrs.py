@@ -9,8 +9,8 @@ from enum import Enum
 
 from drivefs.errors import Exists, NoAttribute, NoSpace, NotPermitted, NotSupported
 from drivefs.model import Inode
-from drivefs.store.journal import JobState
 from drivefs.store.nodes import Node
+from drivefs.store.queue import JobState
 from drivefs.store.store import Store
 from drivefs.sync.metadata import XATTR_LIMIT, xattr_property
 from drivefs.vfs.opened import OpenFiles

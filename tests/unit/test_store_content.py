@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from drivefs.errors import CacheDamaged, CacheFull, Superseded
@@ -286,6 +286,7 @@ actions = st.lists(
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example([("fill", 0, 1), ("write", 0, 1), ("reopen", 0, 0)])  # written over what was fetched, and not noted
 @given(actions)
 def test_content_partly_local_file_behaves_as_a_whole_one(store: Store, steps: list[tuple[str, int, int]]) -> None:
     file = partly_local(store, len(REMOTE))

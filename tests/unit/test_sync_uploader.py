@@ -18,7 +18,7 @@ from drivefs.errors import (
     Unreachable,
 )
 from drivefs.model import DriveId
-from drivefs.store.journal import JobState
+from drivefs.store.queue import JobState
 from tests.fake_drive import ROOT, FakeDrive
 from tests.house import House
 

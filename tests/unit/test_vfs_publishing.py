@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from drivefs.store.content import State
-from drivefs.store.journal import Barrier
+from drivefs.store.queue import Barrier
 from tests.filesystem import read_file, write_file
 from tests.unit.vfs_house import VfsHouse
 
