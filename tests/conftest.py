@@ -13,6 +13,11 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long one example takes says more of who else uses the machine than of the test.
+settings.register_profile("drivefs", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("drivefs")
 
 
 def _is_loopback(host: Any) -> bool:
