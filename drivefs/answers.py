@@ -55,7 +55,7 @@ class Answers:
         """Set when the mount has ended, and what is left is known: a client that asked for it may be told."""
 
     def handlers(self) -> dict[str, Handler]:
-        return {"status": self.status, "flush": self.flush, "stop": self.stop}
+        return {"status": self.status, "flush": self.flush, "stop": self.stop, "refresh": self.refresh}
 
     # --- status ---
 
@@ -180,6 +180,13 @@ class Answers:
             return True
         above = (self._store.journal.find(folder) for folder in self._store.nodes.ancestors(job.inode))
         return any(each is not None and each.state is JobState.PARKED for each in above)
+
+    # --- refresh ---
+
+    def refresh(self, request: Json) -> Generator[Json, None, Json]:
+        """Take over what has changed on Drive, now. Raises DriveError."""
+        yield from ()
+        return {"changes": self._mirror.poll()}
 
     # --- stop ---
 

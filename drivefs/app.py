@@ -147,7 +147,7 @@ class Mounted:
                     f"The cache folder {self._store.folder} belongs to another account or folder of Drive: give "
                     "another one with --cache-dir."
                 )
-            Mirror(self._store, first).start(root)
+            Mirror(self._store, first).start(root if settings.root is not None else None)
         except DriveError as error:
             raise _first_contact_failed(error, settings.endpoint) from error
         finally:
@@ -162,7 +162,7 @@ class Mounted:
         self._requests = ThreadPoolExecutor(REQUESTS_AT_ONCE, "control")
         self._mirror = Mirror(store, self._drive)
         self._downloader = Downloader(store, self._drive, self._downloads)
-        self._uploader = Uploader(store, self._drive, self._downloader, self._uploads)
+        self._uploader = Uploader(store, self._drive, self._mirror, self._downloader, self._uploads)
         self._vfs = Vfs(
             store,
             self._mirror,
@@ -195,6 +195,7 @@ class Mounted:
         threads = [
             threading.Thread(target=self._uploader.run, args=(self._stop,), name="uploader"),
             threading.Thread(target=self._mirror.run, args=(self._stop,), name="changes"),
+            threading.Thread(target=self._mirror.listings.run, args=(self._stop,), name="listing"),
             threading.Thread(target=self._housekeeping, name="housekeeping"),
             threading.Thread(target=self._server.run, name="control"),
         ]
@@ -232,6 +233,7 @@ class Mounted:
     def _housekeeping(self) -> None:
         while not self._stop.wait(SYNC_S):
             try:
+                self._vfs.snapshot_due()
                 self._store.sync()
                 self._store.db.checkpoint()
                 too_much = self._store.content.clean_bytes() - (self._cache_limit_bytes or 0)
@@ -281,6 +283,7 @@ class Mounted:
             log.info("Ended with %d files (%d bytes) waiting for Drive", left.jobs, left.size_bytes)
             self._answers.ended.set()
             self._stop.set()
+            self._mirror.wake()
             self._server.close()
             self._store.journal.changed.set()
             self._requests.shutdown(wait=True)

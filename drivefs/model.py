@@ -83,6 +83,16 @@ class RemoteFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Revision:
+    """One content that a file has, or had."""
+
+    id: RevisionId
+    modified_ns: int
+    size_bytes: int
+    md5: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ListPage:
     """One page of a listing. `next_token` is None on the last one."""
 

@@ -22,6 +22,7 @@ from drivefs.model import (
     Metadata,
     Priority,
     RemoteFile,
+    Revision,
     RevisionId,
     SessionState,
     SessionUri,
@@ -197,8 +198,17 @@ class FakeDrive:
 
         return self._call("list_children", effect)
 
-    def list_all(self, page_token: str | None = None) -> ListPage:
-        return self.list_children([file.id for file in self.files.values()], page_token)
+    def list_all(self, page_token: str | None = None, *, folders: bool | None = None) -> ListPage:
+        def wanted(file: RemoteFile) -> bool:
+            return folders is None or folders == (file.mime_type == FOLDER_MIME)
+
+        def effect() -> ListPage:
+            found = [file for file in self.files.values() if file.id != ROOT and not file.trashed and wanted(file)]
+            start = int(page_token or 0)
+            end = start + self.page_files
+            return ListPage(tuple(found[start:end]), str(end) if end < len(found) else None)
+
+        return self._call("list_all", effect)
 
     def start_page_token(self) -> str:
         return self._call("start_page_token", lambda: str(len(self._changed)))
@@ -213,6 +223,16 @@ class FakeDrive:
             )
 
         return self._call("changes", effect)
+
+    def revisions(self, file_id: DriveId) -> list[Revision]:
+        def effect() -> list[Revision]:
+            return [
+                Revision(revision, 10**18, len(data), hashlib.md5(data, usedforsecurity=False).hexdigest())
+                for (owner, revision), data in self.contents.items()
+                if owner == file_id
+            ]
+
+        return self._call("revisions", effect)
 
     def download(
         self, file_id: DriveId, offset: int, length: int, revision: RevisionId | None = None

@@ -32,7 +32,13 @@ class House:
         self.downloader = Downloader(self.store, self.drive, HereAndNow())
         self.now = time.time() + 1
         self.uploader = Uploader(
-            self.store, self.drive, self.downloader, HereAndNow(), clock=lambda: self.now, chance=lambda: 0.5
+            self.store,
+            self.drive,
+            self.mirror,
+            self.downloader,
+            HereAndNow(),
+            clock=lambda: self.now,
+            chance=lambda: 0.5,
         )
 
     def reopen(self) -> None:

@@ -108,14 +108,15 @@ def scratch_folder() -> Iterator[Path]:
 def small_scale(clock: Clock) -> Iterator[None]:
     """Sizes at which a few bytes take sessions, several blocks and several dispatches; time from `clock`."""
     with ExitStack() as stack:
-        for name in ("publish", "uploader", "order"):
-            stack.enter_context(mock.patch(f"drivefs.sync.{name}.SMALL_LIMIT_BYTES", SMALL_BYTES))
+        for module in ("publish", "uploader", "order"):
+            stack.enter_context(mock.patch(f"drivefs.sync.{module}.SMALL_LIMIT_BYTES", SMALL_BYTES))
         stack.enter_context(mock.patch("drivefs.sync.downloader.BLOCK_BYTES", BLOCK_BYTES))
         stack.enter_context(mock.patch("drivefs.sync.uploader.SMALL_AT_ONCE", 2))
         stack.enter_context(mock.patch("drivefs.sync.uploader.LARGE_AT_ONCE", 1))
         stack.enter_context(mock.patch("drivefs.sync.uploader.IDS_AT_ONCE", 5))
         stack.enter_context(mock.patch("drivefs.store.db.RESERVE_BYTES", 1 << 16))
-        stack.enter_context(mock.patch("drivefs.store.journal.time", clock))
+        for module in ("journal", "queue"):
+            stack.enter_context(mock.patch(f"drivefs.store.{module}.time", clock))
         yield
 
 

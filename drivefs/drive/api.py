@@ -23,6 +23,7 @@ from drivefs.model import (
     ListPage,
     Priority,
     RemoteFile,
+    Revision,
     RevisionId,
     SessionState,
     SessionUri,
@@ -63,8 +64,9 @@ class Drive(Protocol):
         """What lies in any of `parents` (1 to 50) and is not trashed, 1,000 a page."""
         ...
 
-    def list_all(self, page_token: str | None = None) -> ListPage:
-        """Everything the account sees that is not trashed, flat, 1,000 a page."""
+    def list_all(self, page_token: str | None = None, *, folders: bool | None = None) -> ListPage:
+        """Everything the account sees that is not trashed, flat, 1,000 a page; with `folders`, folders only or
+        everything else."""
         ...
 
     def start_page_token(self) -> str:
@@ -73,6 +75,10 @@ class Drive(Protocol):
 
     def changes(self, page_token: str) -> ChangesPage:
         """Up to 1,000 changes from `page_token` on. `Refused` when the server no longer takes the token."""
+        ...
+
+    def revisions(self, file_id: DriveId) -> list[Revision]:
+        """The contents that Drive still has of a file, oldest first; at most the last 1,000."""
         ...
 
     def download(

@@ -29,10 +29,11 @@ from drivefs.drive.replies import (
     read_ids,
     read_json,
     read_page,
+    read_revisions,
     read_stored,
     read_token,
 )
-from drivefs.drive.service import Call, Service
+from drivefs.drive.service import PAGE_SIZE, Call, Service
 from drivefs.drive.upload import Multipart, content_range, media_type, pieces
 from drivefs.errors import BadReply, RemoteNotFound
 from drivefs.model import (
@@ -43,6 +44,7 @@ from drivefs.model import (
     ListPage,
     Priority,
     RemoteFile,
+    Revision,
     RevisionId,
     SessionState,
     SessionUri,
@@ -130,14 +132,23 @@ class GoogleDrive:
     def list_children(self, parents: Sequence[DriveId], page_token: str | None = None) -> ListPage:
         return read_page(read_json(self._ask(self._service.list_children(parents, page_token)).body))
 
-    def list_all(self, page_token: str | None = None) -> ListPage:
-        return read_page(read_json(self._ask(self._service.list_all(page_token)).body))
+    def list_all(self, page_token: str | None = None, *, folders: bool | None = None) -> ListPage:
+        return read_page(read_json(self._ask(self._service.list_all(page_token, folders)).body))
 
     def start_page_token(self) -> str:
         return read_token(read_json(self._ask(self._service.start_page_token()).body).get("startPageToken"))
 
     def changes(self, page_token: str) -> ChangesPage:
         return read_changes(read_json(self._ask(self._service.changes(page_token)).body))
+
+    def revisions(self, file_id: DriveId) -> list[Revision]:
+        found: list[Revision] = []
+        token: str | None = None
+        while True:
+            page, token = read_revisions(read_json(self._ask(self._service.revisions(file_id, token)).body))
+            found = (found + page)[-PAGE_SIZE:]
+            if token is None:
+                return found
 
     def download(
         self, file_id: DriveId, offset: int, length: int, revision: RevisionId | None = None

@@ -34,6 +34,7 @@ from drivefs.model import (
     DriveId,
     ListPage,
     RemoteFile,
+    Revision,
     RevisionId,
 )
 
@@ -221,6 +222,24 @@ def read_page(value: dict[str, Any]) -> ListPage:
         next_token=_text(value.get("nextPageToken")) or None,
         incomplete=value.get("incompleteSearch") is True,
     )
+
+
+def read_revisions(value: dict[str, Any]) -> tuple[list[Revision], str | None]:
+    """One page of a file's revisions, oldest first, and the token of the next."""
+    found = []
+    for entry in _list(value.get("revisions")):
+        if not isinstance(entry, dict) or not _text(entry.get("id")):
+            raise BadReply("Drive's reply holds a revision without an ID.")
+        md5 = entry.get("md5Checksum")
+        found.append(
+            Revision(
+                id=RevisionId(_text(entry.get("id"))),
+                modified_ns=read_time(entry.get("modifiedTime")),
+                size_bytes=_number(entry.get("size")) or 0,
+                md5=md5.lower() if isinstance(md5, str) and _MD5.fullmatch(md5) else None,
+            )
+        )
+    return found, _text(value.get("nextPageToken")) or None
 
 
 def read_changes(value: dict[str, Any]) -> ChangesPage:

@@ -18,7 +18,7 @@ from googleapiclient.http import MediaUpload
 
 from drivefs.drive.replies import FILE_FIELDS, write_time
 from drivefs.errors import Refused, UsageError
-from drivefs.model import CreateTarget, DriveId, Metadata, RevisionId, UploadTarget
+from drivefs.model import FOLDER_MIME, CreateTarget, DriveId, Metadata, RevisionId, UploadTarget
 
 PAGE_SIZE = 1000
 """The most that Drive gives in one page (drive-api: files.list)."""
@@ -88,8 +88,9 @@ class Service:
         either = " or ".join(f"'{quoted(parent)}' in parents" for parent in parents)
         return self._list(f"({either}) and trashed = false", page_token)
 
-    def list_all(self, page_token: str | None) -> Call:
-        return self._list("trashed = false", page_token)
+    def list_all(self, page_token: str | None, folders: bool | None = None) -> Call:
+        kind = "" if folders is None else f"mimeType {'=' if folders else '!='} '{FOLDER_MIME}' and "
+        return self._list(f"{kind}trashed = false", page_token)
 
     def _list(self, query: str, page_token: str | None) -> Call:
         token = {} if page_token is None else {"pageToken": page_token}
@@ -104,6 +105,11 @@ class Service:
                 pageToken=page_token, fields=_CHANGES_FIELDS, includeRemoved=True, spaces="drive", **_LISTED
             )
         )
+
+    def revisions(self, file_id: DriveId, page_token: str | None) -> Call:
+        token = {} if page_token is None else {"pageToken": page_token}
+        fields = "nextPageToken,revisions(id,modifiedTime,size,md5Checksum)"
+        return self._made(self._revisions.list(fileId=file_id, pageSize=PAGE_SIZE, fields=fields, **token))
 
     def download(self, file_id: DriveId, offset: int, length: int, revision: RevisionId | None) -> Call:
         if revision is None:

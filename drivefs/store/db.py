@@ -137,6 +137,11 @@ class Database:
         with self.transaction():
             return self._connection.execute(sql, values)
 
+    def run_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """One statement for each of `rows`, in one transaction."""
+        with self.transaction():
+            self._connection.executemany(sql, rows)
+
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """All rows of a query."""
         with self._lock:

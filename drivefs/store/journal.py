@@ -70,23 +70,27 @@ class Journal(Queue):
             )
             self._send(node, file.generation)
 
+    def adopted(self, node: Node, generation: Generation) -> None:
+        """A new file whose sealed content came from elsewhere waits for Drive."""
+        self._send(node, generation)
+
     def seal_snapshot(self, file: ContentFile) -> None:
         """Send a copy of an open file's content as it is now, while its writers go on."""
         node = self._nodes.get(file.inode)
         copy = self._content.snapshot(file)
         try:
-            with self._db.transaction():
-                job = self.find(node.inode)
-                waiting = job.generation if job is not None else None
-                if waiting is not None and not self._content.is_claimed(waiting):
-                    self._content.discard(waiting)
-                self._send(node, copy.generation)
+            self._send(node, copy.generation)
         finally:
             copy.close()
 
     def _send(self, node: Node, generation: Generation) -> None:
         barrier = Barrier.NONE if node.drive_id is None else Barrier.FOLDER
-        self._enqueue(node, barrier, generation=generation, renew=True)
+        with self._db.transaction():
+            job = self.find(node.inode)
+            snapshot = job.generation if job is not None else None
+            if snapshot not in (None, generation) and not self._content.is_claimed(snapshot):
+                self._content.discard(snapshot)  # an older instant of an open file, not sent yet
+            self._enqueue(node, barrier, generation=generation, renew=True)
 
     def changed_metadata(self, node: Node) -> None:
         """Name, folder, mode, time or attributes of a node changed, or it is a new folder or symlink."""
@@ -285,7 +289,8 @@ class Journal(Queue):
                 self._drop(node.inode)
             else:
                 self._db.run(
-                    "UPDATE jobs SET attempts = 0, reason = '', since_seq = seq, since_ns = ? WHERE inode = ?",
+                    "UPDATE jobs SET attempts = 0, reason = '', tried_md5 = NULL, since_seq = seq, since_ns = ?"
+                    " WHERE inode = ?",
                     (time.time_ns(), node.inode),
                 )
                 self.changed.set()
@@ -312,6 +317,10 @@ class Journal(Queue):
                     self._nodes.remove(inode)
                 else:
                     self._nodes.update(inode, drive_id=None, confirmed_ns=None)
+
+    def forgotten(self, inode: Inode) -> None:
+        """A node that only differed in its name or attributes is gone from Drive: nothing is left to say."""
+        self._drop(inode)
 
     def lost_on_drive(self, node: Node) -> None:
         """Drive no longer has the file or folder, but there is something here that it never had: it is new again."""

@@ -8,7 +8,7 @@ until Drive has heard of the removal.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -123,6 +123,61 @@ class Nodes:
         row = self._db.row(f"{_SELECT} WHERE drive_id = ?", (drive_id,))
         return None if row is None else _node(row)
 
+    def inodes_of(self, drive_ids: Sequence[DriveId]) -> dict[DriveId, tuple[Inode, Kind]]:
+        """Inode and kind of those of the items that have a node."""
+        found: dict[DriveId, tuple[Inode, Kind]] = {}
+        for at in range(0, len(drive_ids), PAGE_ROWS):
+            some = drive_ids[at : at + PAGE_ROWS]
+            marks = ",".join("?" * len(some))
+            for row in self._db.rows(f"SELECT drive_id, inode, kind FROM nodes WHERE drive_id IN ({marks})", some):
+                found[row[0]] = Inode(row[1]), Kind(row[2])
+        return found
+
+    def unlisted(self, limit: int) -> list[Node]:
+        """Folders on Drive whose entries are not known yet."""
+        rows = self._db.rows(
+            f"{_SELECT} WHERE kind = 'folder' AND listed = 0 AND confirmed_ns IS NOT NULL LIMIT ?", (limit,)
+        )
+        return [_node(row) for row in rows]
+
+    def unlisted_after(self, parent: Inode, after: str, limit: int) -> list[Node]:
+        """Folders of one folder whose entries are not known yet, from a name on."""
+        rows = self._db.rows(
+            f"{_SELECT} WHERE parent = ? AND name > ? AND kind = 'folder' AND listed = 0"
+            " AND confirmed_ns IS NOT NULL ORDER BY name LIMIT ?",
+            (parent, after, limit),
+        )
+        return [_node(row) for row in rows]
+
+    def confirmed_in(self, parent: Inode) -> list[tuple[DriveId, Inode]]:
+        """Drive ID and inode of every entry of a folder that Drive has, or had."""
+        rows = self._db.rows(
+            "SELECT drive_id, inode FROM nodes WHERE parent = ? AND confirmed_ns IS NOT NULL", (parent,)
+        )
+        return [(DriveId(row[0]), Inode(row[1])) for row in rows]
+
+    def set_all_listed(self, last: Inode) -> None:
+        """Mark every folder on Drive up to inode `last`: their entries are all known."""
+        with self._db.transaction():
+            self._db.run(
+                "UPDATE nodes SET listed = 1 WHERE kind = 'folder' AND listed = 0 AND confirmed_ns IS NOT NULL"
+                " AND inode <= ?",
+                (last,),
+            )
+            self._forget_all()
+
+    def set_none_listed(self) -> None:
+        """The entries of every folder on Drive must be asked for again."""
+        with self._db.transaction():
+            self._db.run("UPDATE nodes SET listed = 0 WHERE kind = 'folder' AND confirmed_ns IS NOT NULL")
+            self._forget_all()
+
+    def last_inode(self) -> Inode:
+        """The largest number given to a node that is there."""
+        row = self._db.row("SELECT MAX(inode) FROM nodes")
+        assert row is not None
+        return Inode(row[0])
+
     def children(self, parent: Inode) -> Iterator[Node]:
         """All children in the order of their names, read a page at a time; others may change them meanwhile."""
         after = ""
@@ -175,6 +230,12 @@ class Nodes:
             f"INSERT INTO nodes ({names}) VALUES ({marks})", [_stored(value) for value in values.values()]
         )
         return self.get(Inode(cursor.lastrowid or 0))
+
+    def add_missing(self, rows: Sequence[Sequence[Any]], columns: Sequence[str]) -> None:
+        """Many new nodes at once, as values of `columns`; leaves out those whose name or Drive ID is taken."""
+        names = ", ".join(columns)
+        marks = ", ".join("?" * len(columns))
+        self._db.run_many(f"INSERT OR IGNORE INTO nodes ({names}) VALUES ({marks})", rows)
 
     def update(self, inode: Inode, **values: Any) -> Node:
         """Change columns of a node. Raises NoEntry."""

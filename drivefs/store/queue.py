@@ -59,6 +59,7 @@ class Job:
     attempts: int
     reason: str
     session: SessionUri | None
+    tried_md5: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ def _job(row: sqlite3.Row) -> Job:
         attempts=row["attempts"],
         reason=row["reason"],
         session=session,
+        tried_md5=row["tried_md5"],
     )
 
 
@@ -144,9 +146,14 @@ class Queue:
     def _inherit(self, inode: Inode, older: Job) -> None:
         """The node has taken the place of another, and owes Drive since whichever of the two did first."""
         self._db.run(
-            "UPDATE jobs SET since_seq = MIN(since_seq, ?), since_ns = MIN(since_ns, ?) WHERE inode = ?",
-            (older.since_seq, older.since_ns, inode),
+            "UPDATE jobs SET since_seq = MIN(since_seq, ?), since_ns = MIN(since_ns, ?), tried_md5 = ?"
+            " WHERE inode = ?",
+            (older.since_seq, older.since_ns, older.tried_md5, inode),
         )
+
+    def set_tried(self, inode: Inode, md5: str) -> None:
+        """Note the content whose upload may work without our hearing of it."""
+        self._db.run("UPDATE jobs SET tried_md5 = ? WHERE inode = ?", (md5, inode))
 
     def _take_seq(self) -> int:
         seq: int = self._next_seq

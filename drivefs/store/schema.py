@@ -30,6 +30,17 @@ CREATE TABLE nodes (
     remote_version INTEGER           -- Drive's `version` of all that: an older one is old news
 );
 CREATE UNIQUE INDEX nodes_by_name ON nodes (parent, name) WHERE parent IS NOT NULL;
+-- Each of the three holds few rows of a million, and finds them without reading the others.
+CREATE INDEX nodes_unnamed ON nodes (inode) WHERE parent IS NULL;
+CREATE INDEX nodes_by_generation ON nodes (generation) WHERE generation IS NOT NULL;
+CREATE INDEX nodes_unlisted ON nodes (inode) WHERE kind = 'folder' AND listed = 0;
+
+CREATE TABLE parked_folders (        -- folders that a flat listing named before the one they lie in
+    drive_id TEXT PRIMARY KEY,
+    parent   TEXT NOT NULL,          -- Drive ID
+    item     TEXT NOT NULL           -- model.RemoteFile as JSON
+) WITHOUT ROWID;
+CREATE INDEX parked_by_parent ON parked_folders (parent);
 
 CREATE TABLE xattrs (
     inode INTEGER NOT NULL,
@@ -68,6 +79,7 @@ CREATE TABLE jobs (                  -- what Drive does not have yet: at most on
     ready_ns    INTEGER NOT NULL,    -- not before this time: quiet time, or the next try
     attempts    INTEGER NOT NULL,    -- failures in a row
     reason      TEXT NOT NULL,       -- the last failure in words; '' when there was none
+    tried_md5   TEXT,                -- content that may have got to Drive, though no reply said so
     session     TEXT,                -- resumable session of `generation`: a bearer secret
     session_generation INTEGER
 );

@@ -117,6 +117,30 @@ def remote_meta(remote: RemoteFile) -> str:
     return json.dumps({"modified_ms": remote.modified_ns // _MS, "properties": own}, sort_keys=True)
 
 
+def node_values(remote: RemoteFile, shown: Attributes) -> dict[str, object]:
+    """The columns of a node that is new here, but for its folder and name."""
+    return {
+        "kind": shown.kind.value,
+        "mode": shown.mode,
+        "size_bytes": shown.size_bytes,
+        "mtime_ns": shown.mtime_ns,
+        "ctime_ns": shown.mtime_ns,
+        "target": shown.target,
+        "listed": False,
+        "writable": remote.can_edit,
+        "ours": False,
+        "change": 0,
+        "drive_id": remote.id,
+        "confirmed_ns": remote.created_ns,
+        "revision": remote.revision,
+        "md5": remote.md5,
+        "remote_name": remote.name,
+        "remote_parent": remote.parent,
+        "remote_meta": remote_meta(remote),
+        "remote_version": remote.version,
+    }
+
+
 def _properties(node: Node, xattrs: Mapping[str, bytes]) -> dict[str, str]:
     properties = dict(xattr_property(name, value) for name, value in xattrs.items())
     if node.mode != _DEFAULT_MODE[node.kind]:

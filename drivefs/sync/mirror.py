@@ -1,14 +1,15 @@
-"""Drive's tree as rows of the store: a folder is listed when it is first looked into, and the changes feed keeps all
-listed folders right from then on.
+"""Drive's tree as rows of the store: `listings` brings it in, and the changes feed keeps it right from then on.
 
-`run` is the body of one thread; `ensure_listed` and `space` may be called from any. The network is never called
-under a lock of the store. A page and the token after it are one transaction, so a crash repeats a page at most.
+`run` is the body of one thread; the rest may be called from any. The network is never called under a lock of the
+store. A page and the token after it are one transaction, so a crash repeats a page at most.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from drivefs.drive.api import Drive
@@ -16,13 +17,20 @@ from drivefs.errors import DriveError, Refused, SignInNeeded
 from drivefs.model import ROOT_INODE, DriveId, Inode, Kind, Priority, RemoteFile
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
-from drivefs.sync.metadata import attributes, remote_meta
+from drivefs.sync.listing import Listings
+from drivefs.sync.metadata import attributes, node_values, remote_meta, wanted_name
 from drivefs.sync.names import local_name, shown_name
 
 log = logging.getLogger(__name__)
 
 POLL_S = 5.0
-SPACE_EVERY_POLLS = 12
+"""Between two polls while the mount is in use: what is changed elsewhere is seen within 10 s."""
+
+IDLE_POLL_S = 60.0
+IDLE_PARTS = 10.0
+"""Nobody looks: a tenth of the idle time, up to a minute. Whoever comes back lets it poll at once."""
+
+SPACE_EVERY_S = 60.0
 """Drive's quota is asked for once a minute."""
 
 
@@ -41,12 +49,14 @@ UNLIMITED_BYTES = 1 << 50
 class Mirror:
     """The one writer of what Drive says into the store."""
 
-    def __init__(self, store: Store, drive: Drive) -> None:
+    def __init__(self, store: Store, drive: Drive, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._store = store
         self._drive = drive.at(Priority.CHANGES)
-        self._reader = drive.at(Priority.READER)
-        self._lock = threading.Lock()
-        self._listing: dict[Inode, threading.Lock] = {}  # guarded by _lock
+        self.listings = Listings(store, drive, self, monotonic=monotonic)
+        self._monotonic = monotonic
+        self._polling = threading.Lock()  # one poll at a time; held while Drive is asked
+        self._used_s = monotonic()
+        self._hasten = threading.Event()
         self._space: Space | None = None
         self.offline: str | None = None
         """Why Drive could not be asked at the last try, in words; None when it answered."""
@@ -61,6 +71,7 @@ class Mirror:
         nodes = self._store.nodes
         if nodes.get(ROOT_INODE).drive_id is not None:
             return
+        whole = root is None
         if root is None:
             root = self._drive.root_id()
         elif not self._drive.get(root).mime_type.endswith(".folder"):
@@ -70,17 +81,22 @@ class Mirror:
         with self._store.db.transaction():
             self._store.db.set_setting("changes_token", token)
             nodes.update(ROOT_INODE, drive_id=root, confirmed_ns=1)
+            if whole:
+                self.listings.plan()
 
     # --- the changes feed ---
 
     def run(self, stop: threading.Event) -> None:
-        """Follow the changes feed until `stop` is set."""
-        polls = 0
-        while True:
+        """Follow the changes feed until `stop` is set and `wake` called."""
+        asked_s: float | None = None
+        if self.listings.is_new():
+            self._hasten.wait(POLL_S)  # the feed's place was asked for a moment ago
+        while not stop.is_set():
             try:
-                if polls % SPACE_EVERY_POLLS == 0:
-                    self.ask_space()
                 self.poll()
+                if asked_s is None or self._monotonic() - asked_s > SPACE_EVERY_S:
+                    self.ask_space()
+                    asked_s = self._monotonic()
             except (DriveError, SignInNeeded) as error:
                 if self.offline is None:
                     log.warning("Drive's changes cannot be followed for now: %s", error)
@@ -89,12 +105,34 @@ class Mirror:
                 if self.offline is not None:
                     log.info("Drive answers again.")
                 self.offline = None
-                polls += 1
-            if stop.wait(POLL_S):
-                return
+            self._hasten.wait(self.interval_s())
+            self._hasten.clear()
+
+    def interval_s(self) -> float:
+        """Until the next poll: short while the mount is in use."""
+        return min(max(POLL_S, (self._monotonic() - self._used_s) / IDLE_PARTS), IDLE_POLL_S)
+
+    def in_use(self) -> None:
+        """Somebody looks at the mount; costs next to nothing."""
+        now_s = self._monotonic()
+        idle_s, self._used_s = now_s - self._used_s, now_s
+        if idle_s > POLL_S * IDLE_PARTS:
+            self._hasten.set()
+
+    def wake(self) -> None:
+        """Let both threads look whether the end has come."""
+        self._hasten.set()
+        self.listings.wake()
 
     def poll(self) -> int:
-        """Apply everything that has changed on Drive until now; how many changes there were."""
+        """Apply everything that has changed on Drive until now; how many changes there were. Raises DriveError."""
+        with self._polling:
+            count = self._poll()
+        if count:
+            self.listings.wake()
+        return count
+
+    def _poll(self) -> int:
         token = self._store.db.setting("changes_token")
         count = 0
         while token is not None:
@@ -107,6 +145,7 @@ class Mirror:
             with self._store.db.transaction():
                 for change in page.changes:
                     if change.file is None or change.file.trashed:
+                        self.listings.is_gone(change.id)
                         self._gone(change.id, change.file)
                     else:
                         self._apply(change.file)
@@ -119,46 +158,20 @@ class Mirror:
         token = self._drive.start_page_token()
         with self._store.db.transaction():
             self._store.db.set_setting("changes_token", token)
-            for row in self._store.db.rows(
-                "SELECT inode FROM nodes WHERE kind = ? AND listed AND confirmed_ns IS NOT NULL", (Kind.FOLDER.value,)
-            ):
-                self._store.nodes.update(Inode(row[0]), listed=False)
+            self.listings.start_over()
+        self.listings.wake()
 
     # --- listings ---
 
     def ensure_listed(self, inode: Inode) -> None:
         """Make sure that all that Drive has in a folder is in the store. Raises DriveError, SignInNeeded."""
-        if self._store.nodes.get(inode).listed:
-            return
-        with self._lock:
-            lock = self._listing.setdefault(inode, threading.Lock())
-        with lock:  # the first one asks, the others wait for its answer
-            node = self._store.nodes.get(inode)
-            if not node.listed and node.drive_id is not None:
-                self._list(node, node.drive_id)
-        with self._lock:
-            self._listing.pop(inode, None)
-
-    def _list(self, folder: Node, drive_id: DriveId) -> None:
-        seen: set[DriveId] = set()
-        token: str | None = None
-        while True:
-            page = self._reader.list_children([drive_id], token)
-            with self._store.db.transaction():
-                # Of twins the older one keeps the plain name, whatever the order of the listing.
-                for file in sorted(page.files, key=lambda file: (file.created_ns, file.id)):
-                    seen.add(file.id)
-                    self._apply(file)
-            token = page.next_token
-            if token is None:
-                break
-        with self._store.db.transaction():
-            for child in self._store.nodes.children(folder.inode):
-                if child.confirmed_ns is not None and child.drive_id not in seen:
-                    self._forget(child)
-            self._store.nodes.update(folder.inode, listed=True)
+        self.listings.ensure_listed(inode)
 
     # --- what one item of Drive means for the tree; in the caller's transaction ---
+
+    def take(self, file: RemoteFile) -> None:
+        """Drive said this of an item, in answer to another call; in the caller's transaction."""
+        self._apply(file)
 
     def _apply(self, file: RemoteFile) -> None:
         nodes = self._store.nodes
@@ -172,12 +185,43 @@ class Mirror:
             return
         if node.remote_version is not None and 0 < file.version <= node.remote_version:
             return  # our own change come back, or older than what we know
-        if node.unnamed or self._store.journal.find(node.inode) is not None or self._is_open(node):
-            return  # changed here too; the publish decides
+        if node.unnamed:
+            if node.kind is Kind.FILE and file.revision != node.revision and node.confirmed_ns is not None:
+                # Removed here, but somebody went on with it: it comes back.
+                self._store.journal.removal_published(node.inode)
+                self._apply(file)
+            return
         if parent is None or self._is_above(node.inode, parent.inode):
-            self._forget(node)  # moved out of sight
+            self.forget(node)  # moved out of sight
+            return
+        if self._store.journal.find(node.inode) is not None or self._is_open(node):
+            self._merge(node, file, parent)
             return
         self._update(node, file, parent)
+
+    def _merge(self, node: Node, file: RemoteFile, parent: Node) -> None:
+        """Changed on both sides. What was not changed here is Drive's: the name and folder, or the content. Times
+        and attributes stay. Where both changed the content, the publish finds out and keeps both."""
+        nodes = self._store.nodes
+        values: dict[str, object] = {"remote_version": file.version}
+        here = nodes.find(node.parent) if node.parent is not None else None
+        placed = here is not None and here.drive_id == node.remote_parent
+        if placed and wanted_name(node) == node.remote_name:
+            values |= {"name": self._free_name(file, parent, node.inode), "parent": parent.inode}
+        job = self._store.journal.find(node.inode)
+        if job is not None and job.generation is None and not self._is_open(node):
+            values |= self._content(node, file)
+        nodes.update(node.inode, remote_name=file.name, remote_parent=file.parent, **values)
+
+    def _content(self, node: Node, file: RemoteFile) -> dict[str, object]:
+        """What changes in a node with the content that Drive has now; nothing when it is the one known."""
+        if file.revision == node.revision and file.md5 == node.md5:
+            return {}
+        if node.generation is not None:
+            # Whoever has it open reads the old revision to the end; then it is evicted.
+            self._store.content.drop_unused(node.generation)
+        size_bytes = attributes(file).size_bytes
+        return {"revision": file.revision, "md5": file.md5, "size_bytes": size_bytes, "generation": None}
 
     def _is_open(self, node: Node) -> bool:
         """Whether the node's content is being written and has no job yet."""
@@ -188,8 +232,23 @@ class Mirror:
         return inode == folder or inode in self._store.nodes.ancestors(folder)
 
     def _free_name(self, file: RemoteFile, parent: Node, inode: Inode | None) -> str:
-        other = self._store.nodes.find_child(parent.inode, shown_name(file.name))
+        nodes = self._store.nodes
+        shown = shown_name(file.name)
+        other = nodes.find_child(parent.inode, shown)
+        if other is not None and other.inode != inode and self._is_younger_twin(other, file):
+            nodes.update(other.inode, name=local_name(other.remote_name or "", other.drive_id or file.id, taken=True))
+            other = None
         return local_name(file.name, file.id, taken=other is not None and other.inode != inode)
+
+    def _is_younger_twin(self, node: Node, file: RemoteFile) -> bool:
+        """Whether `node` has to give the plain name up for `file`: both are Drive's, and it came later."""
+        return (
+            node.confirmed_ns is not None
+            and (node.confirmed_ns, node.drive_id) > (file.created_ns, file.id)
+            and not node.ours
+            and self._store.journal.find(node.inode) is None
+            and not self._is_open(node)
+        )
 
     def _add(self, file: RemoteFile, parent: Node) -> None:
         shown = attributes(file)
@@ -197,34 +256,14 @@ class Mirror:
         if self._store.nodes.find_child(parent.inode, name) is not None:
             log.error("Drive's item %s cannot be shown: its name is taken twice over.", file.id)
             return
-        node = self._store.nodes.add(
-            parent=parent.inode,
-            name=name,
-            kind=shown.kind,
-            mode=shown.mode,
-            size_bytes=shown.size_bytes,
-            mtime_ns=shown.mtime_ns,
-            ctime_ns=shown.mtime_ns,
-            target=shown.target,
-            writable=file.can_edit,
-            drive_id=file.id,
-            confirmed_ns=file.created_ns,
-            revision=file.revision,
-            md5=file.md5,
-            **self._remote(file),
-        )
+        node = self._store.nodes.add(parent=parent.inode, name=name, **node_values(file, shown))
         for key, value in shown.xattrs.items():
             self._store.nodes.set_xattr(node.inode, key, value)
 
     def _update(self, node: Node, file: RemoteFile, parent: Node) -> None:
         nodes = self._store.nodes
         shown = attributes(file)
-        values: dict[str, object] = self._remote(file)
-        if file.revision != node.revision or file.md5 != node.md5:
-            values |= {"revision": file.revision, "md5": file.md5, "size_bytes": shown.size_bytes, "generation": None}
-            if node.generation is not None:
-                # Whoever has it open reads the old revision to the end; then it is evicted.
-                self._store.content.drop_unused(node.generation)
+        values: dict[str, object] = self._remote(file) | self._content(node, file)
         if (file.name, file.parent) != (node.remote_name, node.remote_parent) or parent.inode != node.parent:
             values |= {"name": self._free_name(file, parent, node.inode), "parent": parent.inode}
         if values["remote_meta"] != node.remote_meta:
@@ -250,20 +289,21 @@ class Mirror:
             return
         if file is not None and node.remote_version is not None and 0 < file.version <= node.remote_version:
             return
-        self._forget(node)
+        self.forget(node)
 
-    def _forget(self, node: Node) -> bool:
+    def forget(self, node: Node) -> bool:
         """Drop a node, and what lies below it, that Drive no longer shows. What Drive does not have yet stays, with
         the folders that lead to it: those are made again. Returns whether the node stayed."""
         journal, nodes = self._store.journal, self._store.nodes
         job = journal.find(node.inode)
         kept = self._is_open(node) or (job is not None and (job.generation is not None or node.confirmed_ns is None))
         if node.kind is Kind.FOLDER:
-            for child in list(nodes.children(node.inode)):
-                kept = self._forget(child) or kept
+            for child in nodes.children(node.inode):
+                kept = self.forget(child) or kept
         if kept:
             journal.lost_on_drive(nodes.get(node.inode))
             return True
+        journal.forgotten(node.inode)
         if node.generation is None or self._store.content.drop_unused(node.generation):
             nodes.remove(node.inode)
         else:  # open: it lives on without a name, as an unlinked file does

@@ -4,7 +4,7 @@
 - What removes a name waits for everything that was closed before it anywhere.
 - A small new file waits for the large new ones that were closed before it in its folder and below: the first
   `checkpoint` or `latest` must not be there before the weights that it names. Small ones travel side by side.
-- A child waits for its folder.
+- A child waits for its folder, and the removal of a folder for those of its children.
 - A parked job, and what lies in a folder whose own job is parked, blocks nobody.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Set
 
-from drivefs.model import Inode, Kind
+from drivefs.model import DriveId, Inode, Kind
 from drivefs.store.nodes import Node, Nodes
 from drivefs.store.queue import Barrier, Job, JobState
 
@@ -32,6 +32,7 @@ def publishable(
     pending: set[Inode] = set()  # folders with something earlier in or below them
     pending_large: set[Inode] = set()
     chains: dict[Inode, frozenset[Inode]] = {}  # folder: itself and all above it
+    emptying: set[DriveId] = set()  # folders from which something is still being removed
     anything_pending = False
     for job in jobs:
         node = nodes.find(job.inode)
@@ -39,8 +40,10 @@ def publishable(
             continue
         ready = job.ready_ns <= now_ns and job.inode not in busy
         if node.unnamed:
-            if ready and not anything_pending:
+            if ready and not anything_pending and node.drive_id not in emptying:
                 yield job, node
+            if node.remote_parent is not None:
+                emptying.add(node.remote_parent)
             continue
         if not has_something(job, node):
             continue

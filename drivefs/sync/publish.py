@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 
 from drivefs.drive.api import Drive
-from drivefs.errors import BadReply, IdInUse, ServerFault, SessionGone, Unreachable
+from drivefs.errors import BadReply, IdInUse, ServerFault, SessionGone, Superseded, Unreachable
 from drivefs.model import (
     CreateTarget,
     DriveId,
@@ -29,7 +29,9 @@ from drivefs.store.content import Claim
 from drivefs.store.nodes import Node
 from drivefs.store.queue import Job
 from drivefs.store.store import Store
+from drivefs.sync.conflicts import keep_beneath, set_aside
 from drivefs.sync.metadata import remote_meta, to_create, to_update
+from drivefs.sync.mirror import Mirror
 from drivefs.sync.order import SMALL_LIMIT_BYTES
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,9 @@ FIRST_REQUEST_BYTES = 64 << 20
 
 ALIGN_BYTES = 262_144
 """All requests of a session but the last are multiples of this (drive-api: Uploads)."""
+
+UNSEEN_S = 2.0
+"""An upload that took longer leaves room for somebody else's between our look and its end."""
 
 TROUBLE_LIMIT = 5
 """Failures in a row, without a byte of headway, before an upload makes room for others and is tried later."""
@@ -81,6 +86,11 @@ class _Reader:
             self._claim.sync()
         return data
 
+    @property
+    def all_read(self) -> bool:
+        """Whether the last byte may have left."""
+        return self._progress.done_bytes == self.size_bytes
+
     def md5(self) -> str:
         """Of the whole content; what was not read for the upload is read now."""
         while self._hashed_bytes < self.size_bytes:
@@ -98,6 +108,7 @@ class _Target:
     def __init__(self, target: str) -> None:
         self._data = target.encode(errors="surrogateescape")
         self.size_bytes = len(self._data)
+        self.all_read = True
 
     def read_at(self, offset: int, length: int) -> bytes:
         return self._data[offset : offset + length]
@@ -109,8 +120,9 @@ class _Target:
 class Publisher:
     """Knows how to say a node to Drive."""
 
-    def __init__(self, store: Store, drive: Drive) -> None:
+    def __init__(self, store: Store, drive: Drive, mirror: Mirror) -> None:
         self._store = store
+        self._mirror = mirror
         self._drive = drive
         self._lock = threading.Lock()
         self._rate_bytes_s: float | None = None  # of one upload; guarded by _lock
@@ -126,7 +138,9 @@ class Publisher:
         elif node.kind is Kind.SYMLINK and node.ours and node.target is not None:
             link = _Target(node.target)
             content = link if node.md5 != link.md5() else None
-        known = self._known(job, node)
+        known = self._known(job, node, content)
+        if known is not None and content is not None and self._is_not_ours(job, node, known, content):
+            return  # its job goes on under another identity
         if content is not None:
             remote = self._with_content(job, node, content, known)
         elif known is None and node.confirmed_ns is not None and not self._differs(node):
@@ -137,20 +151,41 @@ class Publisher:
         self._store.journal.published(node, remote, remote_meta(remote), claim, sent=content is not None)
 
     def _remove(self, node: Node) -> None:
-        if node.drive_id is not None:
+        if node.drive_id is None:
+            self._store.journal.removal_published(node.inode)
+        elif node.kind is Kind.FOLDER and self._drive.list_children([node.drive_id]).files:
+            # Somebody put something into it since it was seen empty here.
+            remote = self._drive.get(node.drive_id)
+            with self._store.db.transaction():
+                self._store.journal.removal_published(node.inode)
+                self._mirror.take(remote)
+        else:
             if node.confirmed_ns is None:
                 self._drive.delete(node.drive_id)  # made by us a moment ago, if it is there at all: no trace of it
             else:
                 self._drive.trash(node.drive_id)
-        self._store.journal.removal_published(node.inode)
+            self._store.journal.removal_published(node.inode)
 
     # --- what Drive has, and what it is to be told ---
 
-    def _known(self, job: Job, node: Node) -> RemoteFile | None:
-        """After a failed try, what Drive has now: the try may have worked."""
-        if job.attempts == 0 or node.confirmed_ns is None or node.drive_id is None:
+    def _known(self, job: Job, node: Node, content: _Reader | _Target | None) -> RemoteFile | None:
+        """What Drive has now: before content replaces content, and after a failed try, which may have worked."""
+        if node.confirmed_ns is None or node.drive_id is None or (content is None and job.attempts == 0):
             return None
         return self._drive.get(node.drive_id)
+
+    def _is_not_ours(self, job: Job, node: Node, known: RemoteFile, content: _Reader | _Target) -> bool:
+        """Whether the content on Drive is not the one that the content here began from; then that is dealt with."""
+        if known.trashed:
+            log.warning("%s was trashed on Drive while it was changed here: it is made anew.", known.name)
+            self._store.journal.lost_on_drive(node)
+            return True
+        if known.revision == node.revision or known.md5 in (job.tried_md5, node.md5):
+            return False
+        if known.size_bytes == content.size_bytes and known.md5 == content.md5():
+            return False
+        set_aside(self._store, self._mirror, node, known)
+        return True
 
     def _parent_id(self, node: Node) -> DriveId:
         parent = self._store.nodes.get(node.parent) if node.parent is not None else None
@@ -180,9 +215,15 @@ class Publisher:
         return target.metadata != Metadata() or target.add_parent is not None
 
     def _seen(self, node: Node, remote: RemoteFile) -> Node:
-        """`node` as if what Drive answered had been noted: the next update sends what differs from that."""
-        self._store.journal.seen_on_drive(node.inode, remote, remote_meta(remote))
-        return self._store.nodes.get(node.inode)
+        """`node` with what Drive answered noted: the next update sends what differs from that. Raises Superseded
+        when the node goes on under another identity."""
+        with self._store.db.transaction():
+            self._mirror.take(remote)
+            self._store.journal.seen_on_drive(node.inode, remote, remote_meta(remote))
+            node = self._store.nodes.get(node.inode)
+        if node.drive_id != remote.id or node.unnamed:
+            raise Superseded(f"{remote.name} was moved out of the mount, or another file has its place.")
+        return node
 
     # --- the ways to say it ---
 
@@ -207,11 +248,36 @@ class Publisher:
             except IdInUse:
                 # An earlier try had worked, though its reply was lost.
                 known = self._drive.get(node.drive_id)
-        if known is not None:
-            node = self._seen(node, known)
-            if known.md5 is not None and known.md5 == content.md5():
-                return self._without_content(node, known)
-        return self._send(job, self._update_target(node, with_content=True), content)
+        assert known is not None
+        node = self._seen(node, known)
+        if known.size_bytes == content.size_bytes and known.md5 == content.md5():
+            return self._without_content(node, known)
+        began = time.monotonic()
+        remote = self._replace(job, node, content)
+        if time.monotonic() - began > UNSEEN_S:
+            self._look_beneath(node, remote, known)
+        return remote
+
+    def _replace(self, job: Job, node: Node, content: _Reader | _Target) -> RemoteFile:
+        """Send content over what is there, so that a lost reply is not taken for somebody else's content later."""
+        if content.size_bytes <= SMALL_LIMIT_BYTES:
+            self._store.journal.set_tried(job.inode, content.md5())
+        try:
+            return self._send(job, self._update_target(node, with_content=True), content)
+        except (Unreachable, ServerFault, BadReply):
+            if content.all_read:
+                self._store.journal.set_tried(job.inode, content.md5())
+            raise
+
+    def _look_beneath(self, node: Node, remote: RemoteFile, known: RemoteFile) -> None:
+        """Whether somebody else's content came in while ours was on its way (v3 has no If-Match)."""
+        revisions = self._drive.revisions(remote.id)
+        ids = [revision.id for revision in revisions]
+        if remote.revision not in ids[1:]:
+            return
+        beneath = revisions[ids.index(remote.revision) - 1]
+        if beneath.id != known.revision and beneath.md5 not in (known.md5, remote.md5):
+            keep_beneath(self._store, node, remote, beneath)
 
     def _send(self, job: Job, target: UploadTarget, content: _Reader | _Target) -> RemoteFile:
         if content.size_bytes <= SMALL_LIMIT_BYTES:

@@ -34,6 +34,7 @@ from drivefs.store.nodes import Node
 from drivefs.store.queue import Job
 from drivefs.store.store import Store
 from drivefs.sync.downloader import Downloader
+from drivefs.sync.mirror import Mirror
 from drivefs.sync.order import SMALL_LIMIT_BYTES, publishable
 from drivefs.sync.publish import Progress, Publisher
 
@@ -82,6 +83,7 @@ class Uploader:
         self,
         store: Store,
         drive: Drive,
+        mirror: Mirror,
         downloader: Downloader,
         executor: Executor,
         *,
@@ -92,7 +94,7 @@ class Uploader:
         self._store = store
         self._drive = drive.at(Priority.PUBLISH)
         self._downloader = downloader
-        self._publisher = Publisher(store, self._drive)
+        self._publisher = Publisher(store, self._drive, mirror)
         self._executor = executor
         self._clock = clock
         self._chance = chance

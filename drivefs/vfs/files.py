@@ -24,6 +24,18 @@ from drivefs.vfs.ports import Downloader
 from drivefs.vfs.rights import Rights
 from drivefs.vfs.tree import Tree
 
+SNAPSHOT_QUIET_NS = 10_000_000_000
+"""A file that is held open gets to Drive when nothing was written to it for 10 s …"""
+
+SNAPSHOT_EVERY_NS = 60_000_000_000
+"""… or a minute after the last time, if it never rests …"""
+
+SNAPSHOT_BUSY_BYTES = 256 << 20
+"""… unless it is so large that its writer would notice the copy: then only when it rests …"""
+
+SNAPSHOT_NS_A_BYTE = 100
+"""… and no more often than its size allows: 10 MB/s of copying and sending for one file."""
+
 T = TypeVar("T")
 
 EVICT_BYTES = 256 << 20
@@ -169,7 +181,7 @@ class Files:
         with self._store.db.transaction():
             if not self._is_unnamed(opened):
                 self._store.journal.seal(opened.file)
-                opened.sent = None
+                opened.sent = opened.sent_ns = None
 
     def _is_unnamed(self, opened: OpenFile) -> bool:
         node = self._store.nodes.find(opened.inode)
@@ -316,12 +328,33 @@ class Files:
         for opened in self._opened.all():
             with opened.lock:
                 file = opened.file
+                if file is not None and opened.dirty and not self._is_unnamed(opened):
+                    self._snapshot(opened, file)
+
+    def _snapshot(self, opened: OpenFile, file: ContentFile) -> None:
+        """Send a copy, unless this very state was sent before; the caller holds the lock."""
+        state = (file.size_bytes, file.mtime_ns)
+        if state != opened.sent:
+            self._store.journal.seal_snapshot(file)
+            opened.sent = state
+
+    def snapshot_due(self, now_ns: int) -> None:
+        """Send open files that rest for a while, or have been written for long, as they are now: logs and event
+        files get to Drive without being closed, at a bounded rate."""
+        for opened in self._opened.all():
+            with opened.lock:
+                file = opened.file
                 if file is None or not opened.dirty or self._is_unnamed(opened):
                     continue
-                state = (file.size_bytes, file.mtime_ns)
-                if state != opened.sent:
-                    self._store.journal.seal_snapshot(file)
-                    opened.sent = state
+                if opened.sent_ns is None:
+                    opened.sent_ns = now_ns
+                waited_ns = now_ns - opened.sent_ns
+                quiet = now_ns - file.mtime_ns >= SNAPSHOT_QUIET_NS
+                if not quiet and (waited_ns < SNAPSHOT_EVERY_NS or file.size_bytes > SNAPSHOT_BUSY_BYTES):
+                    continue
+                if waited_ns >= file.size_bytes * SNAPSHOT_NS_A_BYTE:
+                    self._snapshot(opened, file)
+                    opened.sent_ns = now_ns
 
     def count_dirty(self) -> int:
         """Open files that are being written."""

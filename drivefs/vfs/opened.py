@@ -39,7 +39,7 @@ class Attributes(NamedTuple):
 class OpenFile:
     """One inode that is in use; shared by all its handles."""
 
-    __slots__ = ("busy", "file", "inode", "lock", "sent", "uses")
+    __slots__ = ("busy", "file", "inode", "lock", "sent", "sent_ns", "uses")
 
     def __init__(self, inode: Inode) -> None:
         self.inode = inode
@@ -49,6 +49,7 @@ class OpenFile:
         self.file: ContentFile | None = None  # None until someone needs the content
         self.busy = 0  # writing handles that were not closed since they last wrote
         self.sent: tuple[int, int] | None = None  # size and mtime of the last snapshot
+        self.sent_ns: int | None = None  # when that was taken, or when the file was first seen open
 
     @property
     def dirty(self) -> bool:

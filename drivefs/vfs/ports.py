@@ -25,6 +25,10 @@ class Mirror(Protocol):
         """Wait until all that Drive has in a folder is in the store. Raises DriveError, SignInNeeded."""
         ...
 
+    def in_use(self) -> None:
+        """Somebody looks at the tree: what changes on Drive should show soon. Costs next to nothing."""
+        ...
+
     def space(self) -> Space | None:
         """As last heard, without asking; None while it is not known."""
         ...

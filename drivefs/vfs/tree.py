@@ -78,6 +78,7 @@ class Tree:
 
     def lookup(self, parent: Inode, name: str) -> Attributes:
         """In one step: a name that is replaced meanwhile is never seen missing. Raises what `child` raises."""
+        self._mirror.in_use()
         if not name.isascii():
             check_sought(name)
         while True:
@@ -102,6 +103,7 @@ class Tree:
         What is made or removed meanwhile may or may not be among them. Raises NotDirectory, NoEntry, DriveError
         before the first entry.
         """
+        self._mirror.in_use()
         folder = self._folder(inode)
         if not folder.listed:
             self._mirror.ensure_listed(inode)

@@ -49,6 +49,7 @@ class Vfs:
         self.uid = os.getuid() if uid is None else uid
         self.gid = os.getgid() if gid is None else gid
         self._mirror = mirror
+        self._now_ns = now_ns
         rights = Rights(self.uid, self.gid, read_only)
         opened = OpenFiles(store)
         self.tree = Tree(store, mirror, downloader, opened, rights, now_ns=now_ns)
@@ -65,6 +66,10 @@ class Vfs:
     def snapshot_open(self) -> None:
         """Let a flush cover the files that are open now: each is sent as it is, and its writers go on."""
         self.files.snapshot_all()
+
+    def snapshot_due(self) -> None:
+        """Send the open files whose turn it is; called every few seconds."""
+        self.files.snapshot_due(self._now_ns())
 
     def dirty_open(self) -> int:
         """How many open files are being written."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -47,11 +48,9 @@ class _Errors(logging.Handler):
 class World:
     """The mount and the model. Steps (`tests.model.steps`) change both."""
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
-        drive = WatchedDrive()
-        theirs = drive.put(THEIRS)
-        self.model = Reference()
-        self.model.root.children[THEIRS] = Entry(Kind.FOLDER, 0o755, drive_id=theirs)
+    def __init__(self, folder: Path, clock: Clock, drive: WatchedDrive, model: Reference) -> None:
+        """A mount of what is in the cache and on Drive, and the model of what that should be."""
+        self.model = model
         self.whole = Whole(folder, clock, drive)
         self.handles: list[Handle] = []
         self.trash_allowed: set[DriveId] = set()
@@ -59,12 +58,15 @@ class World:
         """All that any file has ever held after a step: nothing else may ever be on Drive."""
         self.errors = _Errors()
         self.problems: list[BaseException] = []
+        self.before: Reference | None = None
+        """During a system call: the model as it was before it. `model` is what it will be after it."""
 
     # --- doing something to both ---
 
     def agree(self, expected: Callable[[], T], real: Callable[[], object]) -> T | None:
         """Do it to both: the mount must fail where the model does, as the model does."""
         with self.whole.faultless():
+            self.before = copy.deepcopy(self.model)
             try:
                 value = expected()
             except Fails as failure:
@@ -75,8 +77,11 @@ class World:
                 else:
                     raise AssertionError(f"It worked instead of failing with {failure}") from None
                 return None
-            real()
-            return value
+            else:
+                real()
+                return value
+            finally:
+                self.before = None
 
     def node(self, path: str) -> Node | None:
         folder, _, name = path.rpartition("/")
@@ -209,7 +214,9 @@ def world() -> Iterator[World]:
     """A world for the length of a block."""
     clock = Clock()
     with scratch_folder() as folder, small_scale(clock):
-        made = World(folder / "cache", clock)
+        drive, model = WatchedDrive(), Reference()
+        model.root.children[THEIRS] = Entry(Kind.FOLDER, 0o755, drive_id=drive.put(THEIRS))
+        made = World(folder / "cache", clock, drive, model)
         logger = logging.getLogger("drivefs")
         logger.addHandler(made.errors)
         try:

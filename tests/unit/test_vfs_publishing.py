@@ -271,6 +271,46 @@ def test_vfs_snapshot_sends_open_files_as_they_are(house: VfsHouse) -> None:
     assert read_file(house.fs, "log") == b"onetwo"
 
 
+SECOND_NS = 1_000_000_000
+
+
+def test_vfs_open_file_that_rests_gets_to_drive_without_a_close(house: VfsHouse) -> None:
+    fd = house.fs.open("log", os.O_WRONLY | os.O_CREAT)
+    house.fs.write(fd, b"one")
+    began_ns = house.fs.status("log").mtime_ns
+    house.vfs.files.snapshot_due(began_ns + SECOND_NS)
+    assert not house.has_job("log")
+    house.vfs.files.snapshot_due(began_ns + 11 * SECOND_NS)
+    assert house.sealed_bytes("log") == b"one"
+    house.fs.write(fd, b"two")
+    assert house.sealed_bytes("log") == b"one"
+    house.fs.close(fd)
+    assert house.sealed_bytes("log") == b"onetwo"
+
+
+def test_vfs_open_file_that_never_rests_gets_to_drive_every_minute(house: VfsHouse) -> None:
+    fd = house.fs.open("log", os.O_WRONLY | os.O_CREAT)
+    sent = []
+    for second in range(0, 130, 5):
+        house.fs.write(fd, b"x")
+        house.fs.set_mtime("log", second * SECOND_NS)
+        house.vfs.files.snapshot_due((second + 1) * SECOND_NS)
+        if house.has_job("log"):
+            sent.append(len(house.sealed_bytes("log")))
+    house.fs.close(fd)
+    assert sent[0] > 10
+    assert len(set(sent)) == 2
+
+
+def test_vfs_snapshots_that_were_not_sent_leave_no_content_behind(house: VfsHouse) -> None:
+    fd = house.fs.open("log", os.O_WRONLY | os.O_CREAT)
+    for _ in range(5):
+        house.fs.write(fd, b"x")
+        house.vfs.snapshot_open()
+    house.fs.close(fd)
+    assert len(house.store.db.rows("SELECT * FROM generations")) == 1
+
+
 def test_vfs_snapshot_of_what_has_not_changed_sends_nothing(house: VfsHouse) -> None:
     fd = house.fs.open("log", os.O_WRONLY | os.O_CREAT)
     house.fs.write(fd, b"one")

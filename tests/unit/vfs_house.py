@@ -34,6 +34,9 @@ class FakeMirror:
         self.on_listing.pop(inode, lambda: None)()
         self._store.nodes.update(inode, listed=True)
 
+    def in_use(self) -> None:
+        pass
+
     def space(self) -> FakeSpace | None:
         return self.known_space
 

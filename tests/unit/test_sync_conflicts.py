@@ -1,0 +1,190 @@
+"""Changed here and elsewhere: what the table in the README says, row by row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from drivefs.errors import Unreachable
+from drivefs.sync import publish
+from tests.house import House
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    house = House(tmp_path / "cache")
+    house.write("model.ckpt", b"base")
+    house.mkdir("d")
+    house.drain()
+    return house
+
+
+def on_drive(house: House) -> dict[str, bytes]:
+    files = {name: file_id for name, file_id in house.drive.names().items() if name != "d"}
+    return {name: house.drive.content(file_id) for name, file_id in files.items()}
+
+
+def copies(house: House) -> list[str]:
+    return [name for name in house.drive.names() if name.startswith("model (conflict ") and name.endswith(").ckpt")]
+
+
+def test_conflict_keeps_both_contents(house: House) -> None:
+    theirs = house.drive.names()["model.ckpt"]
+    house.write("model.ckpt", b"mine")
+    house.drive.change(theirs, b"theirs")
+    house.drain()
+    (copy,) = copies(house)
+    assert house.drive.names()["model.ckpt"] == theirs
+    assert on_drive(house) == {"model.ckpt": b"theirs", copy: b"mine"}
+    assert house.node("model.ckpt").drive_id == theirs
+    assert house.node(copy).md5 != house.node("model.ckpt").md5
+
+
+def test_conflict_is_seen_by_a_temporary_file_renamed_over(house: House) -> None:
+    theirs = house.drive.names()["model.ckpt"]
+    house.drive.change(theirs, b"theirs")
+    house.write("tmp", b"mine")
+    house.rename("tmp", "model.ckpt")
+    house.drain()
+    (copy,) = copies(house)
+    assert on_drive(house) == {"model.ckpt": b"theirs", copy: b"mine"}
+
+
+def test_conflict_is_none_where_both_wrote_the_same(house: House) -> None:
+    house.write("model.ckpt", b"same")
+    house.drive.change(house.drive.names()["model.ckpt"], b"same")
+    house.drain()
+    assert on_drive(house) == {"model.ckpt": b"same"}
+
+
+def test_conflict_is_none_where_the_other_content_was_ours_with_a_lost_reply(house: House) -> None:
+    house.write("model.ckpt", b"two")
+    house.drive.fail("upload_small", ("after", Unreachable("lost")))
+    house.dispatch()
+    house.write("model.ckpt", b"three")
+    house.drain()
+    assert on_drive(house) == {"model.ckpt": b"three"}
+
+
+def test_conflict_is_none_where_a_temporary_file_replaces_what_was_sent_with_a_lost_reply(house: House) -> None:
+    house.write("model.ckpt", b"two")
+    house.drive.fail("upload_small", ("after", Unreachable("lost")))
+    house.dispatch()
+    house.write("tmp", b"three")
+    house.rename("tmp", "model.ckpt")
+    house.drain()
+    assert on_drive(house) == {"model.ckpt": b"three"}
+
+
+def test_conflict_during_an_upload_keeps_the_version_beneath(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "UNSEEN_S", -1.0)
+    drive_id = house.drive.names()["model.ckpt"]
+    upload = house.drive.upload_small
+
+    def race(target, content):  # type: ignore[no-untyped-def]
+        house.drive.upload_small = upload  # type: ignore[method-assign]
+        house.drive.change(drive_id, b"theirs, in between")
+        return upload(target, content)
+
+    house.drive.upload_small = race  # type: ignore[method-assign]
+    house.write("model.ckpt", b"mine")
+    house.drain()
+    (copy,) = copies(house)
+    assert on_drive(house) == {"model.ckpt": b"mine", copy: b"theirs, in between"}
+
+
+def test_conflict_written_here_trashed_there_is_made_anew(house: House) -> None:
+    house.write("model.ckpt", b"mine")
+    house.drive.change(house.drive.names()["model.ckpt"], trashed=True)
+    house.drain()
+    assert on_drive(house) == {"model.ckpt": b"mine"}
+
+
+def test_conflict_written_here_deleted_there_is_made_anew(house: House) -> None:
+    house.write("model.ckpt", b"mine")
+    del house.drive.files[house.drive.names()["model.ckpt"]]
+    house.drain()
+    assert on_drive(house) == {"model.ckpt": b"mine"}
+
+
+@pytest.mark.parametrize("polled", [True, False])
+def test_conflict_written_here_renamed_there_does_both(house: House, polled: bool) -> None:
+    drive_id = house.drive.names()["model.ckpt"]
+    house.write("model.ckpt", b"mine")
+    house.drive.change(drive_id, name="theirs.ckpt")
+    if polled:
+        house.mirror.poll()
+        assert house.node("theirs.ckpt").drive_id == drive_id
+    house.drain()
+    house.mirror.poll()
+    assert on_drive(house) == {"theirs.ckpt": b"mine"}
+    assert house.node("theirs.ckpt").drive_id == drive_id
+
+
+def test_conflict_written_here_moved_there_does_both(house: House) -> None:
+    drive_id = house.drive.names()["model.ckpt"]
+    house.mirror.ensure_listed(house.node("d").inode)
+    house.write("model.ckpt", b"mine")
+    house.drive.change(drive_id, parent=house.drive.names()["d"])
+    house.mirror.poll()
+    house.drain()
+    assert house.node("d/model.ckpt").drive_id == drive_id
+    assert house.drive.content(drive_id) == b"mine"
+
+
+def test_conflict_renamed_on_both_sides_takes_the_name_of_here(house: House) -> None:
+    drive_id = house.drive.names()["model.ckpt"]
+    house.rename("model.ckpt", "mine.ckpt")
+    house.drive.change(drive_id, name="theirs.ckpt")
+    house.mirror.poll()
+    house.drain()
+    assert house.drive.names()["mine.ckpt"] == drive_id
+    assert house.node("mine.ckpt").drive_id == drive_id
+
+
+def test_conflict_renamed_here_written_there_does_both(house: House) -> None:
+    drive_id = house.drive.names()["model.ckpt"]
+    house.rename("model.ckpt", "mine.ckpt")
+    house.drive.change(drive_id, b"theirs")
+    house.mirror.poll()
+    house.drain()
+    assert on_drive(house) == {"mine.ckpt": b"theirs"}
+    assert house.node("mine.ckpt").size_bytes == len(b"theirs")
+
+
+def test_conflict_renamed_here_trashed_there_goes(house: House) -> None:
+    house.rename("model.ckpt", "mine.ckpt")
+    house.drive.change(house.drive.names()["model.ckpt"], trashed=True)
+    house.mirror.poll()
+    house.drain()
+    assert on_drive(house) == {}
+
+
+def test_conflict_removed_here_written_there_comes_back(house: House) -> None:
+    drive_id = house.drive.names()["model.ckpt"]
+    house.remove("model.ckpt")
+    house.drive.change(drive_id, b"theirs")
+    house.mirror.poll()
+    house.drain()
+    assert on_drive(house) == {"model.ckpt": b"theirs"}
+    assert house.node("model.ckpt").drive_id == drive_id
+
+
+def test_conflict_removed_here_renamed_there_goes(house: House) -> None:
+    house.remove("model.ckpt")
+    house.drive.change(house.drive.names()["model.ckpt"], name="theirs.ckpt")
+    house.mirror.poll()
+    house.drain()
+    assert on_drive(house) == {}
+
+
+def test_conflict_removed_folder_with_something_new_of_others_stays(house: House) -> None:
+    folder = house.drive.names()["d"]
+    house.remove("d")
+    house.drive.put("theirs", b"t", parent=folder)
+    house.drain()
+    house.mirror.poll()
+    assert not house.drive.files[folder].trashed
+    house.mirror.ensure_listed(house.node("d").inode)
+    assert house.node("d/theirs").size_bytes == 1
