@@ -22,13 +22,15 @@ RCLONE_BEST = (
 ).split()
 
 
-@dataclass(frozen=True)
+@dataclass
 class System:
     """A folder to work in, the process that serves it, and how to see that Drive has everything."""
 
     folder: Path
     pid: int | None
     settle: Callable[[], None]
+    remount: Callable[[], None]
+    """Unmount it, and mount it again with the cache that it has."""
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
@@ -52,7 +54,7 @@ def peak_memory_mb(pid: int) -> float:
 def disk(emulator: Running, work: Path) -> Iterator[System]:
     folder = work / "disk"
     folder.mkdir()
-    yield System(folder, None, lambda: None)
+    yield System(folder, None, lambda: None, lambda: None)
     shutil.rmtree(folder)
 
 
@@ -61,17 +63,24 @@ def drivefs(emulator: Running, work: Path) -> Iterator[System]:
     folder, cache = work / "drivefs", work / "drivefs-cache"
     command = [sys.executable, "-m", "drivefs"]
     where = ["--endpoint", emulator.endpoint, "--credentials", str(emulator.credentials_file)]
-    subprocess.run([*command, "mount", str(folder), *where, "--cache-dir", str(cache)], check=True, stdout=subprocess.DEVNULL)
-    status = subprocess.run([*command, "status", str(folder), "--json"], check=True, capture_output=True, text=True)
-    pid = json.loads(status.stdout)["mounts"][0]["pid"]
 
-    def settle() -> None:
-        subprocess.run([*command, "flush", str(folder), "--json"], check=True, stdout=subprocess.DEVNULL)
+    def run(*arguments: str) -> str:
+        done = subprocess.run([*command, *arguments], check=True, stdout=subprocess.PIPE, text=True, timeout=600)
+        return done.stdout
 
+    def mount() -> int:
+        run("mount", str(folder), *where, "--cache-dir", str(cache))
+        return int(json.loads(run("status", str(folder), "--json"))["mounts"][0]["pid"])
+
+    def remount() -> None:
+        run("umount", str(folder))
+        system.pid = mount()
+
+    system = System(folder, mount(), lambda: run("flush", str(folder), "--json") and None, remount)
     try:
-        yield System(folder, pid, settle)
+        yield system
     finally:
-        subprocess.run([*command, "umount", str(folder)], check=True, stdout=subprocess.DEVNULL)
+        run("umount", str(folder))
         shutil.rmtree(cache)
         folder.rmdir()
 
@@ -92,18 +101,38 @@ def rclone(emulator: Running, work: Path, flags: list[str]) -> Iterator[System]:
         f"client_id = {credentials['client_id']}\nclient_secret = {credentials['client_secret']}\n"
         f"token = {json.dumps(token)}\n"
     )
-    environment = {**os.environ, "HTTPS_PROXY": str(emulator.proxy), "SSL_CERT_FILE": str(emulator.ca_file), "NO_PROXY": ""}
+    environment = {
+        **os.environ,
+        "HTTPS_PROXY": str(emulator.proxy),
+        "SSL_CERT_FILE": str(emulator.ca_file),
+        "NO_PROXY": "",
+    }
     log = (work / "rclone.log").open("wb")
-    process = subprocess.Popen(
-        [rclone_binary(), "mount", "drive:", str(folder), "--config", str(config), "--cache-dir", str(cache),
-         "--vfs-cache-mode", "full", *flags],
-        env=environment, stdout=log, stderr=log,
-    )  # fmt: skip
-    try:
+
+    def mount() -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [rclone_binary(), "mount", "drive:", str(folder), "--config", str(config), "--cache-dir", str(cache),
+             "--vfs-cache-mode", "full", *flags],
+            env=environment, stdout=log, stderr=log,
+        )  # fmt: skip
         wait_until(lambda: os.path.ismount(folder), 30, "rclone's mount")
-        yield System(folder, process.pid, lambda: None)
-    finally:
+        return process
+
+    def unmount() -> None:
         subprocess.run(["fusermount3", "-u", str(folder)], check=False)
         process.wait(60)
+
+    def remount() -> None:
+        nonlocal process
+        unmount()
+        process = mount()
+        system.pid = process.pid
+
+    process = mount()
+    system = System(folder, process.pid, lambda: None, remount)
+    try:
+        yield system
+    finally:
+        unmount()
         shutil.rmtree(cache, ignore_errors=True)
         folder.rmdir()

@@ -1,0 +1,193 @@
+"""Listing and reading what Drive has. `prepare` puts it there, past the API; every byte read is compared."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from bench import systems
+from bench.measured import Case, Measured, MiB
+from bench.systems import System
+from drivefs.emulator.client import Running
+
+SMALL_BYTES = 100_000
+READ_BYTES = 64 << 10
+
+
+def pattern(size_bytes: int) -> bytes:
+    """Bytes that are the same in each run, and differ in each place."""
+    return random.Random(size_bytes).randbytes(size_bytes)
+
+
+def _on_drive(system: System, emulator: Running, began: float, found: dict[str, float]) -> Measured:
+    found["seconds"] = time.perf_counter() - began
+    if system.pid is not None:
+        counted = emulator.admin.counters()
+        found |= {"requests": counted["requests"], "units": counted["units"], "sent_MB": counted["bytes_out"] / 1e6}
+        found["memory_MB"] = systems.peak_memory_mb(system.pid)
+    return Measured(found)
+
+
+# --- listings ---
+
+
+def tree(folders: int, files: int) -> Callable[[Running], None]:
+    def prepare(emulator: Running) -> None:
+        for number in range(folders):
+            for each in range(files // folders):
+                emulator.admin.put_file(f"tree/d{number:04d}/f{each:05d}", b"")
+
+    return prepare
+
+
+def _walk(folder: Path, command: list[str], lines: int) -> None:
+    done = subprocess.run([*command, str(folder)], check=True, capture_output=True, text=True)
+    assert done.stdout.count("/f0" if command[0] == "find" else " f0") == lines, "files are missing"
+
+
+def walk_cold(command: list[str], files: int) -> Callable[[System, Running], Measured]:
+    def work(system: System, emulator: Running) -> Measured:
+        began = time.perf_counter()
+        _walk(system.folder, command, files)
+        return _on_drive(system, emulator, began, {})
+
+    return work
+
+
+def walk_again(command: list[str], files: int, *, remount: bool) -> Callable[[System, Running], Measured]:
+    def work(system: System, emulator: Running) -> Measured:
+        _walk(system.folder, command, files)
+        if remount:
+            system.remount()
+        emulator.admin.reset_counters()
+        began = time.perf_counter()
+        _walk(system.folder, command, files)
+        return _on_drive(system, emulator, began, {})
+
+    return work
+
+
+# --- one large file ---
+
+
+def large(size_bytes: int) -> Callable[[Running], None]:
+    return lambda emulator: emulator.admin.put_file("large.bin", pattern(size_bytes)) and None
+
+
+def _read_all(path: Path) -> tuple[str, float]:
+    digest = hashlib.md5(usedforsecurity=False)
+    first_s = 0.0
+    began = time.perf_counter()
+    with open(path, "rb", buffering=0) as file:
+        while data := file.read(MiB):
+            first_s = first_s or time.perf_counter() - began
+            digest.update(data)
+    return digest.hexdigest(), first_s
+
+
+def in_order(size_bytes: int, *, warm: bool) -> Callable[[System, Running], Measured]:
+    def work(system: System, emulator: Running) -> Measured:
+        path = system.folder / "large.bin"
+        if system.pid is None:
+            path.write_bytes(pattern(size_bytes))
+        if warm:
+            _read_all(path)
+            drop_caches()
+        emulator.admin.reset_counters()
+        began = time.perf_counter()
+        checksum, first_s = _read_all(path)
+        found = _on_drive(system, emulator, began, {"first_s": first_s})
+        found.figures["MB_s"] = size_bytes / found.figures["seconds"] / 1e6
+        assert checksum == hashlib.md5(pattern(size_bytes), usedforsecurity=False).hexdigest(), "wrong bytes"
+        return found
+
+    return work
+
+
+def drop_caches() -> None:
+    """Pages that are clean leave the memory, so that a warm read comes from the cache's disk."""
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("1")
+
+
+def at_random(size_bytes: int, reads: int) -> Callable[[System, Running], Measured]:
+    def work(system: System, emulator: Running) -> Measured:
+        expected = pattern(size_bytes)
+        path = system.folder / "large.bin"
+        if system.pid is None:
+            path.write_bytes(expected)
+        places = random.Random(7)
+        emulator.admin.reset_counters()
+        began = time.perf_counter()
+        with open(path, "rb", buffering=0) as file:
+            for _ in range(reads):
+                offset = places.randrange(size_bytes - READ_BYTES)
+                assert os.pread(file.fileno(), READ_BYTES, offset) == expected[offset : offset + READ_BYTES]
+        return _on_drive(system, emulator, began, {})
+
+    return work
+
+
+# --- many small files ---
+
+
+def small(count: int) -> Callable[[Running], None]:
+    def prepare(emulator: Running) -> None:
+        for number in range(count):
+            emulator.admin.put_file(f"small/{number:05d}.bin", _small(number))
+
+    return prepare
+
+
+def _small(number: int) -> bytes:
+    return random.Random(number).randbytes(SMALL_BYTES)
+
+
+def _read_some(folder: Path, numbers: list[int]) -> None:
+    for number in numbers:
+        assert (folder / f"{number:05d}.bin").read_bytes() == _small(number), "wrong bytes"
+
+
+def shuffled(count: int, processes: int) -> Callable[[System, Running], Measured]:
+    def work(system: System, emulator: Running) -> Measured:
+        folder = system.folder / "small"
+        if system.pid is None:
+            folder.mkdir()
+            for number in range(count):
+                (folder / f"{number:05d}.bin").write_bytes(_small(number))
+        numbers = list(range(count))
+        random.Random(count).shuffle(numbers)
+        emulator.admin.reset_counters()
+        if processes == 1:
+            began = time.perf_counter()
+            _read_some(folder, numbers)
+            return _on_drive(system, emulator, began, {})
+        with ProcessPoolExecutor(processes) as pool:
+            began = time.perf_counter()
+            list(pool.map(_read_some, [folder] * processes, [numbers[n::processes] for n in range(processes)]))
+            return _on_drive(system, emulator, began, {})
+
+    return work
+
+
+def cases(quick: bool) -> dict[str, Case]:
+    files, size, reads, count = (1_000, 64 * MiB, 100, 200) if quick else (10_000, 512 * MiB, 500, 1_000)
+    folders = files // 50
+    listing, ls, find = tree(folders, files), ["ls", "-lR"], ["find"]
+    return {
+        f"ls -lR {files} cold": Case(walk_cold(ls, files), listing, on_disk=False),
+        f"find {files} cold": Case(walk_cold(find, files), listing, on_disk=False),
+        f"ls -lR {files} after a remount": Case(walk_again(ls, files, remount=True), listing, on_disk=False),
+        f"ls -lR {files} warm": Case(walk_again(ls, files, remount=False), listing, on_disk=False),
+        f"read {size // MiB} MiB in order cold": Case(in_order(size, warm=False), large(size)),
+        f"read {size // MiB} MiB in order warm": Case(in_order(size, warm=True), large(size)),
+        f"read {reads} x 64 KiB of {size // MiB} MiB at random cold": Case(at_random(size, reads), large(size)),
+        f"read {count} x 100 KB shuffled cold": Case(shuffled(count, 1), small(count)),
+        f"read {count} x 100 KB shuffled cold, 8 processes": Case(shuffled(count, 8), small(count)),
+    }

@@ -1,0 +1,76 @@
+"""Writing: to the last close, and until Drive has it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+
+from bench import systems
+from bench.measured import Case, Measured, MiB
+from bench.systems import System, wait_until
+from drivefs.emulator.client import Running
+
+NAME = "bench"
+
+
+def _durable(emulator: Running, size_bytes: int, checksums: dict[str, str], timeout_s: float) -> None:
+    """Wait until Drive holds exactly these files (path → md5)."""
+    wait_until(lambda: emulator.admin.counters()["bytes_in"] >= size_bytes, timeout_s, "the upload")
+
+    def complete() -> bool:
+        held = {item["path"]: item.get("md5Checksum") for item in emulator.admin.tree()}
+        return all(held.get(path) == md5 for path, md5 in checksums.items())
+
+    wait_until(complete, timeout_s, "the last checksum")
+
+
+def large_write(system: System, emulator: Running, size_bytes: int) -> Measured:
+    """One file in 1 MiB writes: to close, and to durable, from its first write."""
+    blocks = [os.urandom(MiB) for _ in range(16)]
+    digest = hashlib.md5(usedforsecurity=False)
+    for number in range(size_bytes // MiB):
+        digest.update(blocks[number % 16])
+    emulator.admin.reset_counters()
+    began = time.perf_counter()
+    with open(system.folder / NAME, "wb", buffering=0) as file:
+        for number in range(size_bytes // MiB):
+            file.write(blocks[number % 16])
+    closed_s = time.perf_counter() - began
+    found = {"close_s": closed_s, "close_MB_s": size_bytes / closed_s / 1e6}
+    if system.pid is not None:
+        _durable(emulator, size_bytes, {NAME: digest.hexdigest()}, 600)
+        found["durable_s"] = time.perf_counter() - began
+        found["requests"] = emulator.admin.counters()["requests"]
+        found["memory_MB"] = systems.peak_memory_mb(system.pid)
+    return Measured(found)
+
+
+def small_files(system: System, emulator: Running, count: int) -> Measured:
+    """Files of 100 KB, one after another: to the last close, and to durable."""
+    contents = [os.urandom(100_000) for _ in range(16)]
+    digests = [hashlib.md5(each, usedforsecurity=False).hexdigest() for each in contents]
+    folder = system.folder / NAME
+    folder.mkdir()
+    emulator.admin.reset_counters()
+    began = time.perf_counter()
+    for number in range(count):
+        (folder / f"{number:05d}.bin").write_bytes(contents[number % 16])
+    closed_s = time.perf_counter() - began
+    found = {"close_s": closed_s, "files_s": count / closed_s}
+    if system.pid is not None:
+        checksums = {f"{NAME}/{number:05d}.bin": digests[number % 16] for number in range(count)}
+        _durable(emulator, count * 100_000, checksums, 600)
+        found["durable_s"] = time.perf_counter() - began
+        counted = emulator.admin.counters()
+        found["requests"], found["units"] = counted["requests"], counted["units"]
+        found["memory_MB"] = systems.peak_memory_mb(system.pid)
+    return Measured(found)
+
+
+def cases(quick: bool) -> dict[str, Case]:
+    large, small = (128 * MiB, 200) if quick else (1024 * MiB, 1_000)
+    return {
+        f"write {large // MiB} MiB": Case(lambda system, emulator: large_write(system, emulator, large)),
+        f"write {small} x 100 KB": Case(lambda system, emulator: small_files(system, emulator, small)),
+    }
