@@ -30,7 +30,7 @@ import google.auth.credentials
 import platformdirs
 
 from drivefs.answers import Answers
-from drivefs.config import Settings
+from drivefs.config import Settings, parse_trash_limit
 from drivefs.control import Json, Server
 from drivefs.drive.auth import account_file, find_credentials_file, load_credentials
 from drivefs.drive.google import GoogleDrive
@@ -45,12 +45,13 @@ from drivefs.errors import (
 )
 from drivefs.fuse.libfuse import serve
 from drivefs.fuse.options import MountOptions
-from drivefs.model import ROOT_INODE
+from drivefs.model import ROOT_INODE, Priority
 from drivefs.mounts import MountBusy, Record, unmount, write_record
 from drivefs.store.store import Store
 from drivefs.sync.downloader import Downloader
 from drivefs.sync.mirror import Mirror
 from drivefs.sync.root import resolve_root
+from drivefs.sync.trash import Trash
 from drivefs.sync.uploader import LARGE_AT_ONCE, SMALL_AT_ONCE, Uploader
 from drivefs.vfs.vfs import Vfs
 
@@ -162,7 +163,8 @@ class Mounted:
         self._requests = ThreadPoolExecutor(REQUESTS_AT_ONCE, "control")
         self._mirror = Mirror(store, self._drive)
         self._downloader = Downloader(store, self._drive, self._downloads)
-        self._uploader = Uploader(store, self._drive, self._mirror, self._downloader, self._uploads)
+        trash = Trash(store, self._drive.at(Priority.PUBLISH), parse_trash_limit(settings.trash_limit))
+        self._uploader = Uploader(store, self._drive, self._mirror, self._downloader, trash, self._uploads)
         self._vfs = Vfs(
             store,
             self._mirror,

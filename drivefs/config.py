@@ -17,10 +17,13 @@ from typing import Any
 import platformdirs
 
 from drivefs.errors import UsageError
+from drivefs.model import TrashLimit
 
 TRANSPORTS = ("auto", "libfuse")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:iB|B)?", re.IGNORECASE)
+_AGE = re.compile(r"(\d+(?:\.\d+)?)([dh])")
+_SECONDS = {"d": 86_400.0, "h": 3_600.0}
 _ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*")
 
 
@@ -45,6 +48,8 @@ class Settings:
     """The way to the kernel: auto takes the best one there is."""
     options: tuple[str, ...] = ()
     """FUSE's own mount options."""
+    trash_limit: str = "10G"
+    """How much, or for how long, files that this mount made and removed stay in Drive's trash."""
     stop_timeout: float = 60.0
     """Seconds for uploads after the mount was ended by a signal or by `umount(8)`; the rest waits in the cache."""
 
@@ -78,6 +83,24 @@ def parse_size(text: str) -> int:
 
 def _size(value: object) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else parse_size(str(value))
+
+
+def parse_trash_limit(text: str) -> TrashLimit:
+    """`10G` (a size), `7d` or `12h` (an age), or `none`. Raises ValueError."""
+    if text == "none":
+        return TrashLimit()
+    age = _AGE.fullmatch(text.strip())
+    if age is not None:
+        return TrashLimit(age_s=float(age[1]) * _SECONDS[age[2]])
+    try:
+        return TrashLimit(size_bytes=parse_size(text))
+    except ValueError as error:
+        raise ValueError("a size such as 10G, an age such as 7d or 12h, or none") from error
+
+
+def _trash_limit(value: object) -> str:
+    parse_trash_limit(str(value))
+    return str(value)
 
 
 def _text(value: object) -> str:
@@ -138,6 +161,7 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "root": _text,
     "read_only": _truth,
     "cache_dir": _path,
+    "trash_limit": _trash_limit,
     "cache_size": _size,
     "allow_other": _truth,
     "credentials": _path,

@@ -170,3 +170,14 @@ class SessionState:
 
     offset: int
     file: RemoteFile | None = None
+
+
+# --- what a person sets ---
+
+
+@dataclass(frozen=True, slots=True)
+class TrashLimit:
+    """How much of what a mount made may lie in Drive's trash, or for how long; None is no limit."""
+
+    size_bytes: int | None = None
+    age_s: float | None = None

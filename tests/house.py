@@ -6,17 +6,20 @@ import itertools
 import time
 from pathlib import Path
 
-from drivefs.model import ROOT_INODE, Inode, Kind
+from drivefs.model import ROOT_INODE, Inode, Kind, TrashLimit
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 from drivefs.sync.downloader import Downloader
 from drivefs.sync.mirror import Mirror
+from drivefs.sync.trash import Trash
 from drivefs.sync.uploader import Uploader
 from tests.fake_drive import FakeDrive, HereAndNow
 
 
 class House:
     """Store, mirror, downloader and uploader in one thread; time moves only by `drain`."""
+
+    trash_limit = TrashLimit()
 
     def __init__(self, folder: Path, drive: FakeDrive | None = None) -> None:
         self.folder = folder
@@ -31,11 +34,13 @@ class House:
         self.mirror.ensure_listed(ROOT_INODE)
         self.downloader = Downloader(self.store, self.drive, HereAndNow())
         self.now = time.time() + 1
+        self.trash = Trash(self.store, self.drive, self.trash_limit, clock=lambda: self.now)
         self.uploader = Uploader(
             self.store,
             self.drive,
             self.mirror,
             self.downloader,
+            self.trash,
             HereAndNow(),
             clock=lambda: self.now,
             chance=lambda: 0.5,

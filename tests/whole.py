@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from unittest import mock
 
-from drivefs.model import ROOT_INODE
+from drivefs.model import ROOT_INODE, TrashLimit
 from drivefs.store.store import Store
 from drivefs.sync.downloader import Downloader
 from drivefs.sync.mirror import Mirror
+from drivefs.sync.trash import Trash
 from drivefs.sync.uploader import Uploader
 from drivefs.vfs.vfs import Vfs
 from tests.fake_drive import FakeDrive
@@ -151,6 +152,7 @@ class Whole:
                 self.drive,
                 self.mirror,
                 self.downloader,
+                Trash(self.store, self.drive, TrashLimit(), clock=self.clock.time),
                 AtOnce(),
                 clock=self.clock.time,
                 chance=lambda: 0.5,

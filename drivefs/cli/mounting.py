@@ -46,6 +46,11 @@ STOP_WAIT_S = 60.0
 @click.option(
     "--cache-size", metavar="SIZE", help="Limit for what is kept to read, such as 20G (half the free disk)."
 )
+@click.option(
+    "--trash-limit",
+    metavar="SIZE|AGE",
+    help="How much (10G), or for how long (7d), files made here and removed stay in Drive's trash (default: 10G).",
+)
 @click.option("--allow-other", is_flag=True, default=None, help="Let other users in.")
 @click.option("--transport", type=click.Choice(TRANSPORTS), help="The way to the kernel (default: auto).")
 @click.option("--foreground", is_flag=True, help="Stay in the foreground, and log to standard error.")

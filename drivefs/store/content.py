@@ -176,7 +176,7 @@ class ContentFile:
             mtime_ns = self.mtime_ns
             for start, stop in self.gaps(offset, offset + len(data)):
                 try:
-                    os.pwrite(self._fd, data[start - offset : stop - offset], start)
+                    _write_all(self._fd, memoryview(data)[start - offset : stop - offset], start)
                 except OSError as error:
                     raise CacheFull(f"The cache has no room for what is read: {error.strerror}.") from error
                 self.ranges.add(start, stop)
@@ -610,6 +610,13 @@ def _load_libc() -> ctypes.CDLL:
 
 
 _libc = _load_libc()
+
+
+def _write_all(fd: int, data: memoryview, offset: int) -> None:
+    """pwrite(2) until all of it is written: on a disk that is getting full it may stop halfway."""
+    done = 0
+    while done < len(data):
+        done += os.pwrite(fd, data[done:], offset + done)
 
 
 def _copy_bytes(source_fd: int, target_fd: int, size: int) -> None:

@@ -307,11 +307,16 @@ class Journal(Queue):
             (node.inode, generation),
         )
 
-    def removal_published(self, inode: Inode) -> None:
-        """Drive no longer has what a nameless node stood for."""
+    def removal_published(self, inode: Inode, *, trashed: bool = False) -> None:
+        """Drive no longer has what a nameless node stood for, or has it in the trash."""
         with self._db.transaction():
             node = self._nodes.find(inode)
             self._drop(inode)
+            if trashed and node is not None and node.ours and node.kind is Kind.FILE:
+                self._db.run(
+                    "INSERT OR REPLACE INTO trashed VALUES (?, ?, ?, ?)",
+                    (node.drive_id, node.revision, node.size_bytes, time.time_ns()),
+                )
             if node is not None and node.unnamed:
                 if node.generation is None:
                     self._nodes.remove(inode)
@@ -336,5 +341,7 @@ class Journal(Queue):
                 remote_meta=None,
                 remote_version=None,
             )
+            # It would go on into the file that is gone.
+            self._db.run("UPDATE jobs SET session = NULL, session_generation = NULL WHERE inode = ?", (node.inode,))
             if node.kind is Kind.FOLDER or self.find(node.inode) is not None:
                 self._enqueue(node, Barrier.NONE, renew=False)

@@ -143,6 +143,8 @@ class Publisher:
             return  # its job goes on under another identity
         if content is not None:
             remote = self._with_content(job, node, content, known)
+            if job.session is not None:
+                remote = self._with_what_changed(node, remote)
         elif known is None and node.confirmed_ns is not None and not self._differs(node):
             self._store.journal.settled(node)
             return
@@ -160,11 +162,12 @@ class Publisher:
                 self._store.journal.removal_published(node.inode)
                 self._mirror.take(remote)
         else:
-            if node.confirmed_ns is None:
-                self._drive.delete(node.drive_id)  # made by us a moment ago, if it is there at all: no trace of it
-            else:
+            trashed = node.confirmed_ns is not None
+            if trashed:
                 self._drive.trash(node.drive_id)
-            self._store.journal.removal_published(node.inode)
+            else:
+                self._drive.delete(node.drive_id)  # made by us a moment ago, if it is there at all: no trace of it
+            self._store.journal.removal_published(node.inode, trashed=trashed)
 
     # --- what Drive has, and what it is to be told ---
 
@@ -226,6 +229,13 @@ class Publisher:
         return node
 
     # --- the ways to say it ---
+
+    def _with_what_changed(self, node: Node, remote: RemoteFile) -> RemoteFile:
+        """After a session that was resumed: it had begun with the name and attributes of its time."""
+        node = self._seen(node, remote)
+        if not self._differs(node):
+            return remote
+        return self._drive.update(self._update_target(node, with_content=False))
 
     def _without_content(self, node: Node, known: RemoteFile | None) -> RemoteFile:
         assert node.drive_id is not None

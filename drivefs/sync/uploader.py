@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from drivefs.drive.api import Drive
 from drivefs.errors import (
     CacheDamaged,
+    DriveError,
     DrivefsError,
     QueueBlocked,
     RateLimited,
@@ -37,6 +38,7 @@ from drivefs.sync.downloader import Downloader
 from drivefs.sync.mirror import Mirror
 from drivefs.sync.order import SMALL_LIMIT_BYTES, publishable
 from drivefs.sync.publish import Progress, Publisher
+from drivefs.sync.trash import Trash
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,8 @@ LARGE_AT_ONCE = 6
 
 IDS_AT_ONCE = 1_000
 """files.generateIds gives that many for one request (drive-api: Create without duplicates)."""
+
+SWEEP_EVERY_S = 60.0
 
 BACKOFF_LIMIT_S = 64.0
 PAUSE_S = 60.0
@@ -85,6 +89,7 @@ class Uploader:
         drive: Drive,
         mirror: Mirror,
         downloader: Downloader,
+        trash: Trash,
         executor: Executor,
         *,
         clock: Callable[[], float] = time.time,
@@ -94,6 +99,9 @@ class Uploader:
         self._store = store
         self._drive = drive.at(Priority.PUBLISH)
         self._downloader = downloader
+        self._trash = trash
+        self._trash_lock = threading.Lock()  # one sweep at a time
+        self._next_sweep_s = 0.0  # the dispatcher's own
         self._publisher = Publisher(store, self._drive, mirror)
         self._executor = executor
         self._clock = clock
@@ -152,6 +160,11 @@ class Uploader:
         except DrivefsError as error:
             log.info("Drive gives no IDs yet, the first upload asks again: %s", error)
 
+    def _sweep_at_times(self) -> None:
+        if self._clock() >= self._next_sweep_s:
+            self._next_sweep_s = self._clock() + SWEEP_EVERY_S
+            self._executor.submit(self._sweep)
+
     def dispatch(self) -> float:
         """Start what may start now; returns the seconds until there may be more, if nothing changes before."""
         pause = self.paused
@@ -189,6 +202,8 @@ class Uploader:
                 break
         if batch:
             self._start(batch)
+        else:
+            self._sweep_at_times()
         return (next_ns - now_ns) / 1e9
 
     def _start(self, batch: list[tuple[Job, Node]]) -> None:
@@ -249,6 +264,10 @@ class Uploader:
         except CacheDamaged as error:
             log.error("The cache cannot give %s: %s", self._store.nodes.path(job.inode), error)
             journal.park(job.inode, str(error))
+        except QueueBlocked as error:
+            if error.reason != "storageQuotaExceeded" or not self._sweep(claim.size_bytes if claim else 1):
+                self._note_pause(error)
+            self._postpone(job, error)
         except DrivefsError as error:
             self._note_pause(error)
             self._postpone(job, error)
@@ -273,6 +292,15 @@ class Uploader:
             "%s was deleted on Drive while it was changed here: it is made anew.", self._store.nodes.path(job.inode)
         )
         self._store.journal.lost_on_drive(current)
+
+    def _sweep(self, needed_bytes: int = 0) -> int:
+        """Take out of the trash what is ours and too much, or as much as is needed; the bytes freed."""
+        with self._trash_lock:
+            try:
+                return self._trash.make_room(needed_bytes) if needed_bytes else self._trash.sweep()
+            except (DriveError, SignInNeeded) as error:
+                log.info("The trash could not be looked through, and is later: %s", error)
+                return 0
 
     def _note_pause(self, error: DrivefsError) -> None:
         if isinstance(error, (QueueBlocked, SignInNeeded)):
