@@ -203,10 +203,12 @@ class FakeDrive:
             return folders is None or folders == (file.mime_type == FOLDER_MIME)
 
         def effect() -> ListPage:
-            found = [file for file in self.files.values() if file.id != ROOT and not file.trashed and wanted(file)]
-            start = int(page_token or 0)
-            end = start + self.page_files
-            return ListPage(tuple(found[start:end]), str(end) if end < len(found) else None)
+            # Each page goes on behind the last item of the one before, whatever has changed meanwhile.
+            ids = [file_id for file_id in self.files if file_id != ROOT]
+            after = ids[ids.index(DriveId(page_token)) + 1 :] if page_token else ids
+            found = [self.files[each] for each in after if not self.files[each].trashed and wanted(self.files[each])]
+            page = tuple(found[: self.page_files])
+            return ListPage(page, page[-1].id if len(found) > len(page) else None)
 
         return self._call("list_all", effect)
 

@@ -19,6 +19,7 @@ _COMMANDS = {
     "umount": "drivefs.cli.mounting:umount",
     "flush": "drivefs.cli.queue:flush",
     "status": "drivefs.cli.queue:status",
+    "refresh": "drivefs.cli.remote:refresh",
     "emulator": "drivefs.emulator.command:main",
     "demo": "drivefs.cli.demo:demo",
 }

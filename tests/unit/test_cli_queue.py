@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from drivefs import cli
-from drivefs.cli import mounting, queue
+from drivefs.cli import mounting, queue, remote
 from drivefs.control import Json
 from drivefs.mounts import Record, Running, read_records, write_record
 from drivefs.store.survey import survey
@@ -63,6 +63,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clients: list[FakeClien
     ]
     monkeypatch.setattr(queue, "running", lambda: found)
     monkeypatch.setattr(mounting, "running", lambda: found)
+    monkeypatch.setattr(remote, "running", lambda: found)
     return CliRunner().invoke(cli.main, arguments)
 
 
@@ -171,3 +172,19 @@ def test_umount_leaves_mounted_what_is_not_on_drive(
     assert result.exit_code == exit_code
     assert "stays mounted" in result.stderr and "--no-wait" in result.stderr
     assert [do for do, _ in client.asked] == ["flush"]
+
+
+# --- refresh ---
+
+
+def test_refresh_says_what_was_taken_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    client = FakeClient(refresh={"changes": 2})
+    result = run(monkeypatch, tmp_path, [client], "refresh")
+    assert (result.exit_code, client.asked) == (0, [("refresh", {})])
+    assert "2 changes taken over" in result.output
+    result = run(monkeypatch, tmp_path, [client], "refresh", "--json")
+    assert [each["changes"] for each in json.loads(result.output)["mounts"]] == [2]
+
+
+def test_refresh_fails_without_a_mount(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert run(monkeypatch, tmp_path, [], "refresh").exit_code == 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
 from drivefs.model import ROOT_INODE, Kind
+from drivefs.sync.mirror import IDLE_POLL_S, POLL_S, Mirror
 from tests.fake_drive import ROOT, FakeDrive
 from tests.house import House
 
@@ -182,3 +184,44 @@ def test_mirror_knows_how_full_drive_is(tmp_path: Path) -> None:
     space = house.mirror.space()
     assert space is not None and (space.total_bytes, space.free_bytes) == (100, 96)
     assert ROOT in house.drive.files
+
+
+def test_mirror_polls_less_often_when_nobody_looks(tmp_path: Path) -> None:
+    house = House(tmp_path / "cache", FakeDrive())
+    now = [0.0]
+    mirror = Mirror(house.store, house.drive, monotonic=lambda: now[0])
+    assert mirror.interval_s() == POLL_S
+    now[0] = 200.0
+    assert mirror.interval_s() == 20.0
+    now[0] = 86_400.0
+    assert mirror.interval_s() == IDLE_POLL_S
+    mirror.in_use()
+    assert mirror.interval_s() == POLL_S
+
+
+def test_mirror_polls_at_once_when_somebody_comes_back(tmp_path: Path) -> None:
+    house = House(tmp_path / "cache", FakeDrive())
+    house.store.db.set_setting("listing", "done")
+    now = [0.0]
+    mirror = Mirror(house.store, house.drive, monotonic=lambda: now[0])
+    stop, polled = threading.Event(), threading.Semaphore(0)
+    poll = mirror.poll
+
+    def note() -> int:
+        count = poll()
+        now[0] += 86_400.0  # nobody looks for a day
+        polled.release()
+        return count
+
+    mirror.poll = note  # type: ignore[method-assign]
+    thread = threading.Thread(target=mirror.run, args=(stop,))
+    thread.start()
+    try:
+        assert polled.acquire(timeout=10)
+        mirror.in_use()
+        assert polled.acquire(timeout=10)
+    finally:
+        stop.set()
+        mirror.wake()
+        thread.join(10)
+    assert not thread.is_alive()
