@@ -43,7 +43,7 @@ from drivefs.errors import (
     StoreError,
     UserError,
 )
-from drivefs.fuse.libfuse import serve
+from drivefs.fuse import kernel, libfuse
 from drivefs.fuse.options import MountOptions
 from drivefs.model import ROOT_INODE, Priority
 from drivefs.mounts import MountBusy, Record, unmount, write_record
@@ -220,15 +220,40 @@ class Mounted:
                 }
             )
 
-        options = MountOptions(allow_other=settings.allow_other, read_only=settings.read_only, extra=settings.options)
+        options = MountOptions(
+            allow_other=settings.allow_other,
+            read_only=settings.read_only,
+            passthrough=settings.passthrough,
+            extra=settings.options,
+        )
         try:
-            serve(self._vfs, settings.mountpoint, options, ready)
+            self._serve(options, ready)
         except BaseException:
             self._end(0.0)
             raise
         self._served.set()
         stopping_s = self._answers.stopping_s
         self._end(settings.stop_timeout if stopping_s is None else stopping_s)
+
+    def _serve(self, options: MountOptions, on_ready: Callable[[], None]) -> None:
+        """By the transport that was asked for: auto falls back to libfuse. Raises UserError."""
+        mountpoint, transport = self._settings.mountpoint, self._settings.transport
+        if transport in ("auto", "kernel"):
+            answered = threading.Event()
+
+            def ready() -> None:
+                answered.set()
+                on_ready()
+
+            try:
+                kernel.serve(self._vfs, mountpoint, options, ready, _start_thread)
+            except UserError as error:
+                if transport == "kernel" or answered.is_set():
+                    raise
+                log.info("The kernel's own protocol cannot be used, libfuse is tried: %s", error)
+            else:
+                return
+        libfuse.serve(self._vfs, mountpoint, options, on_ready)
 
     # --- threads ---
 
@@ -297,6 +322,12 @@ class Mounted:
             self._downloads.shutdown(wait=True, cancel_futures=True)
             self._store.sync()
             self._store.close()
+
+
+def _start_thread(body: Callable[[], None], name: str) -> threading.Thread:
+    thread = threading.Thread(target=body, name=name)
+    thread.start()
+    return thread
 
 
 def _first_contact_failed(error: DriveError, endpoint: str | None) -> UserError:

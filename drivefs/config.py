@@ -19,7 +19,7 @@ import platformdirs
 from drivefs.errors import UsageError
 from drivefs.model import TrashLimit
 
-TRANSPORTS = ("auto", "libfuse")
+TRANSPORTS = ("auto", "kernel", "libfuse")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:iB|B)?", re.IGNORECASE)
 _AGE = re.compile(r"(\d+(?:\.\d+)?)([dh])")
@@ -46,6 +46,8 @@ class Settings:
     """Root URL of the API; None: Google's."""
     transport: str = "auto"
     """The way to the kernel: auto takes the best one there is."""
+    passthrough: bool = True
+    """Whether the kernel may read and write local files itself, where it can."""
     options: tuple[str, ...] = ()
     """FUSE's own mount options."""
     trash_limit: str = "10G"
@@ -167,6 +169,7 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "credentials": _path,
     "endpoint": _endpoint,
     "transport": _transport,
+    "passthrough": _truth,
     "options": _options,
     "stop_timeout": _seconds,
 }
@@ -176,6 +179,7 @@ _IN_OPTIONS: Mapping[str, tuple[str, bool]] = {
     "ro": ("read_only", True),
     "rw": ("read_only", False),
     "allow_other": ("allow_other", True),
+    "no_passthrough": ("passthrough", False),
 }
 """Mount options (mount(8)) that are settings of ours."""
 

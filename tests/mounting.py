@@ -38,19 +38,23 @@ _MARK = "DRIVEFS_TEST_MOUNT"  # in the environment of each process of a mount, s
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """One way to the kernel: a Python package on a C library."""
+    """One way to the kernel: its own protocol, or a Python package on a C library."""
 
     name: str
-    module: str
-    library: str
+    option: str
+    """What --transport is given."""
+    module: str | None = None
+    library: str | None = None
     shadow: Path | None = None
     """Folder of modules that hide installed ones, as if they were not there."""
+    variables: tuple[tuple[str, str], ...] = ()
+    """More of the environment."""
 
     def why_not(self) -> str | None:
         """Why nothing can be mounted with it on this machine, or None."""
-        if importlib.util.find_spec(self.module) is None:
+        if self.module is not None and importlib.util.find_spec(self.module) is None:
             return f"the Python package of {self.module} is not installed"
-        if ctypes.util.find_library(self.library) is None:
+        if self.library is not None and ctypes.util.find_library(self.library) is None:
             return f"lib{self.library} is not installed"
         try:
             os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
@@ -59,11 +63,12 @@ class Transport:
         return None
 
     def environment(self) -> dict[str, str]:
-        return {"PYTHONPATH": str(self.shadow)} if self.shadow is not None else {}
+        return {**({"PYTHONPATH": str(self.shadow)} if self.shadow is not None else {}), **dict(self.variables)}
 
 
-MFUSEPY = Transport("mfusepy-libfuse3", "mfusepy", "fuse3")
-FUSEPY = Transport("fusepy-libfuse2", "fuse", "fuse", shadow=TESTS / "mount" / "fusepy_only")
+KERNEL_PLAIN = Transport("kernel-no-passthrough", "kernel", variables=(("DRIVEFS_PASSTHROUGH", "0"),))
+MFUSEPY = Transport("mfusepy-libfuse3", "libfuse", "mfusepy", "fuse3")
+FUSEPY = Transport("fusepy-libfuse2", "libfuse", "fuse", "fuse", shadow=TESTS / "mount" / "fusepy_only")
 
 
 # --- a Drive ---
@@ -152,7 +157,7 @@ class Mounted:
         ready = drive.running
         self._mount_options = [
             *("--endpoint", ready.endpoint, "--credentials", str(ready.credentials_file)),
-            *("--cache-dir", str(self.cache_dir), "--transport", "libfuse"),
+            *("--cache-dir", str(self.cache_dir), "--transport", transport.option),
         ]
         home = folder / "home"
         for part in (home, self.path):

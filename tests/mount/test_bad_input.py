@@ -249,8 +249,10 @@ def test_machine_without_libfuse_is_told(person: Person) -> None:
         path.resolve() for folder in ("/lib", "/usr/lib") for path in Path(folder).glob("*-linux-gnu/libfuse*.so*")
     }
     assert libraries
-    done = person.mount(before=in_namespace("\n".join(map(hidden, sorted(libraries)))))
-    assert_refused(done, "libfuse could not be loaded", "apt install fuse3")
+    without = in_namespace("\n".join(map(hidden, sorted(libraries))))
+    assert_refused(
+        person.mount("--transport", "libfuse", before=without), "libfuse could not be loaded", "apt install fuse3"
+    )
 
 
 def test_machine_without_fusermount3_is_told_to_users(person: Person) -> None:
@@ -267,14 +269,15 @@ def open_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def test_ordinary_user_can_mount_flush_and_unmount(drive: Drive, open_folder: Path) -> None:
+@pytest.mark.parametrize("transport", ["kernel", "libfuse"])
+def test_ordinary_user_can_mount_flush_and_unmount(drive: Drive, open_folder: Path, transport: str) -> None:
     person = Person(drive, open_folder)
     script = (
-        'drivefs mount "$0" --credentials "$1" --endpoint "$2" --cache-dir "$3"\n'
+        'drivefs mount "$0" --credentials "$1" --endpoint "$2" --cache-dir "$3" --transport "$4"\n'
         'echo theirs >"$0/by-a-user"; test "$(stat -c %u "$0")" = 1000\n'
         'drivefs flush "$0"\ndrivefs umount "$0"; ! grep -q "$0" /proc/self/mountinfo'
     )
-    words = [person.mountpoint, person.credentials, person.endpoint, person.cache_dir]
+    words = [person.mountpoint, person.credentials, person.endpoint, person.cache_dir, transport]
     done = subprocess.run(
         [
             *in_namespace(DEV.format(more="mknod -m 666 $dev/fuse c 10 229")),

@@ -20,8 +20,7 @@ KIB = 1 << 10
 
 
 def test_mount_runs_on_the_library_asked_for(mount: Mounted) -> None:
-    (daemon,) = [pid for pid in mount.processes() if "libfuse" in Path(f"/proc/{pid}/maps").read_text()]
-    maps = Path(f"/proc/{daemon}/maps").read_text()
+    maps = Path(f"/proc/{mount.status()['pid']}/maps").read_text()
     assert ("libfuse3.so" in maps) == (mount.transport.library == "fuse3")
     assert ("libfuse.so.2" in maps) == (mount.transport.library == "fuse")
 

@@ -66,7 +66,7 @@ def test_mount_options_that_are_settings_become_them(tmp_path: Path) -> None:
         ({}, {}, "not toml", "not TOML"),
         ({"account": "../../etc"}, {}, "", "--account"),
         ({"endpoint": "localhost:80"}, {}, "", "--endpoint"),
-        ({"transport": "pigeon"}, {}, "", "auto, libfuse"),
+        ({"transport": "pigeon"}, {}, "", "auto, kernel, libfuse"),
         ({}, {"DRIVEFS_READ_ONLY": "perhaps"}, "", "DRIVEFS_READ_ONLY"),
         ({}, {"DRIVEFS_STOP_TIMEOUT": "nan"}, "", "DRIVEFS_STOP_TIMEOUT"),
         ({}, {}, "root = 5", "root in"),

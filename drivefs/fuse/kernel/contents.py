@@ -1,0 +1,90 @@
+"""Requests about open files, in terms of the filesystem. No policy.
+
+Any number of threads may enter. A file handle of the kernel's is the number of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from drivefs.fuse.kernel import wire
+from drivefs.fuse.kernel.names import Names
+from drivefs.fuse.kernel.request import Malformed, Reply, Request
+from drivefs.fuse.kernel.wire import Opcode
+from drivefs.model import Inode
+from drivefs.vfs.vfs import Vfs
+
+
+class Contents:
+    """What the kernel may ask about open files."""
+
+    def __init__(self, vfs: Vfs, names: Names) -> None:
+        self._vfs = vfs
+        self._files = vfs.files
+        self._names = names
+
+    def table(self) -> dict[int, Callable[[Request], Reply]]:
+        return {
+            Opcode.OPEN: self.open,
+            Opcode.CREATE: self.create,
+            Opcode.READ: self.read,
+            Opcode.WRITE: self.write,
+            Opcode.FLUSH: self.flush,
+            Opcode.FSYNC: self.fsync,
+            Opcode.RELEASE: self.release,
+            Opcode.FALLOCATE: self.fallocate,
+        }
+
+    def open(self, request: Request) -> Reply:
+        flags, open_flags = wire.OPEN_IN.unpack_from(request.body)
+        number = self._files.open(Inode(request.nodeid), flags).number
+        request.undo = lambda: self._files.release(number)
+        if open_flags & wire.OPEN_KILL_SUIDGID:
+            self._names.drop_privileges(Inode(request.nodeid))
+        return wire.OPEN_OUT.pack(number, 0, 0)
+
+    def create(self, request: Request) -> Reply:
+        flags, mode, _, _ = wire.CREATE_IN.unpack_from(request.body)
+        name = request.name(wire.CREATE_IN.size)
+        handle = self._files.create(Inode(request.nodeid), name, mode & 0o7777, flags)
+        entry = self._names.tell(request, self._vfs.tree.attributes(handle.opened.inode))
+        forget = request.undo
+
+        def undo() -> None:
+            self._files.release(handle.number)
+            if forget is not None:
+                forget()
+
+        request.undo = undo
+        return entry + wire.OPEN_OUT.pack(handle.number, 0, 0)
+
+    def read(self, request: Request) -> Reply:
+        number, offset, size, *_ = wire.READ_IN.unpack_from(request.body)
+        room = request.room[:size]
+        return room[: self._files.read_into(number, offset, room)]
+
+    def write(self, request: Request) -> Reply:
+        number, offset, size, flags, *_ = wire.WRITE_IN.unpack_from(request.body)
+        data = request.body[wire.WRITE_IN.size :]
+        if len(data) != size:
+            raise Malformed("with more or fewer bytes than it says")
+        if flags & wire.WRITE_KILL_SUIDGID:
+            self._names.drop_privileges(Inode(request.nodeid))
+        return wire.WRITE_OUT.pack(self._files.write(number, offset, data), 0)
+
+    def fallocate(self, request: Request) -> Reply:
+        number, offset, length, mode, _ = wire.FALLOCATE_IN.unpack_from(request.body)
+        self._files.allocate(number, mode, offset, length)
+        return b""
+
+    def flush(self, request: Request) -> Reply:
+        self._files.flush(wire.HANDLE_IN.unpack_from(request.body)[0])
+        return b""
+
+    def fsync(self, request: Request) -> Reply:
+        self._files.sync(wire.HANDLE_IN.unpack_from(request.body)[0])
+        return b""
+
+    def release(self, request: Request) -> Reply:
+        self._files.release(wire.HANDLE_IN.unpack_from(request.body)[0])
+        return b""

@@ -1,0 +1,297 @@
+"""Requests about names and attributes, in terms of the filesystem. No policy.
+
+Any number of threads may enter. A nodeid of the kernel's is our inode.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from drivefs.errors import BadHandle, NotPermitted
+from drivefs.fuse.kernel import wire
+from drivefs.fuse.kernel.known import KnownInodes
+from drivefs.fuse.kernel.request import Malformed, Reply, Request
+from drivefs.fuse.kernel.wire import Encoder, Opcode
+from drivefs.model import Inode
+from drivefs.vfs.opened import Attributes
+from drivefs.vfs.vfs import Vfs
+from drivefs.vfs.xattrs import OWN_PREFIX
+
+NAME_LIMIT_BYTES = 255
+_NS = 1_000_000_000
+_S_ISUID_ISGID = stat.S_ISUID | stat.S_ISGID
+_OWN_PREFIX = OWN_PREFIX.encode()
+
+_STATFS = wire.STATFS_OUT
+
+
+class _Folder:
+    """An open folder: where its reader is."""
+
+    def __init__(self, inode: Inode) -> None:
+        self.inode = inode
+        self.lock = threading.Lock()  # guards what follows
+        self.offset = 0  # of the next entry that `entries` gives
+        self.entries: Iterator[tuple[str, Attributes]] | None = None
+
+
+class Names:
+    """What the kernel may ask about names and attributes."""
+
+    def __init__(self, vfs: Vfs, encoder: Encoder, known: KnownInodes) -> None:
+        self._vfs = vfs
+        self._tree = vfs.tree
+        self._encoder = encoder
+        self._known = known
+        self._folders: dict[int, _Folder] = {}  # single operations of a dict only
+        self._numbers = itertools.count(1)
+
+    def table(self) -> dict[int, Callable[[Request], Reply]]:
+        return {
+            Opcode.LOOKUP: self.lookup,
+            Opcode.FORGET: self.forget,
+            Opcode.BATCH_FORGET: self.batch_forget,
+            Opcode.GETATTR: self.getattr,
+            Opcode.SETATTR: self.setattr,
+            Opcode.READLINK: self.readlink,
+            Opcode.SYMLINK: self.symlink,
+            Opcode.MKDIR: self.mkdir,
+            Opcode.MKNOD: self.mknod,
+            Opcode.LINK: self.link,
+            Opcode.UNLINK: self.unlink,
+            Opcode.RMDIR: self.rmdir,
+            Opcode.RENAME: self.rename,
+            Opcode.RENAME2: self.rename2,
+            Opcode.STATFS: self.statfs,
+            Opcode.GETXATTR: self.getxattr,
+            Opcode.LISTXATTR: self.listxattr,
+            Opcode.SETXATTR: self.setxattr,
+            Opcode.REMOVEXATTR: self.removexattr,
+            Opcode.OPENDIR: self.opendir,
+            Opcode.READDIR: self.readdir,
+            Opcode.READDIRPLUS: self.readdirplus,
+            Opcode.RELEASEDIR: self.releasedir,
+            Opcode.FSYNCDIR: self.fsyncdir,
+        }
+
+    # --- what the kernel knows ---
+
+    def tell(self, request: Request, attributes: Attributes) -> bytes:
+        """The reply that makes an inode known to the kernel."""
+        inode = attributes.inode
+        self._known.told(inode)
+        request.undo = lambda: self._forgotten(inode, 1)
+        return self._encoder.entry(attributes)
+
+    def _forgotten(self, inode: int, lookups: int) -> None:
+        self._known.forget(inode, lookups)
+
+    def lookup(self, request: Request) -> Reply:
+        return self.tell(request, self._tree.lookup(Inode(request.nodeid), request.name()))
+
+    def forget(self, request: Request) -> Reply:
+        self._forgotten(request.nodeid, wire.FORGET_IN.unpack_from(request.body)[0])
+        return None
+
+    def batch_forget(self, request: Request) -> Reply:
+        count, _ = wire.BATCH_FORGET_IN.unpack_from(request.body)
+        if count * wire.FORGET_ONE.size > len(request.body) - wire.BATCH_FORGET_IN.size:
+            raise Malformed("with fewer inodes than it says")
+        for number in range(count):
+            inode, lookups = wire.FORGET_ONE.unpack_from(
+                request.body, wire.BATCH_FORGET_IN.size + number * wire.FORGET_ONE.size
+            )
+            self._forgotten(inode, lookups)
+        return None
+
+    # --- attributes ---
+
+    def getattr(self, request: Request) -> Reply:
+        return self._encoder.attr(self._tree.attributes(Inode(request.nodeid)))
+
+    def setattr(self, request: Request) -> Reply:
+        valid, _, handle, size, _, _, mtime, _, _, mtime_rest, _, mode, _, uid, gid, _ = wire.SETATTR_IN.unpack_from(
+            request.body
+        )
+        inode = Inode(request.nodeid)
+        if valid & wire.FATTR_SIZE:
+            self._vfs.files.truncate(inode, size, handle if valid & wire.FATTR_FH else None)
+        if valid & wire.FATTR_MODE:
+            self._tree.set_mode(inode, mode & 0o7777)
+        if valid & (wire.FATTR_UID | wire.FATTR_GID):
+            self._tree.set_owner(
+                inode, uid if valid & wire.FATTR_UID else -1, gid if valid & wire.FATTR_GID else -1
+            )
+        if valid & wire.FATTR_KILL_SUIDGID:
+            self.drop_privileges(inode)
+        if valid & wire.FATTR_MTIME_NOW:
+            self._tree.set_mtime(inode, time.time_ns())
+        elif valid & wire.FATTR_MTIME:
+            seconds = mtime - (1 << 64) if mtime >> 63 else mtime  # before 1970
+            self._tree.set_mtime(inode, seconds * _NS + mtime_rest)
+        return self._encoder.attr(self._tree.attributes(inode))
+
+    def drop_privileges(self, inode: Inode) -> None:
+        """A write by somebody who is not root takes set-user-ID and set-group-ID away (HANDLE_KILLPRIV_V2)."""
+        mode = self._tree.attributes(inode).mode
+        if mode & _S_ISUID_ISGID:
+            self._tree.set_mode(inode, mode & ~_S_ISUID_ISGID)
+
+    def statfs(self, _request: Request) -> Reply:
+        volume = self._vfs.volume()
+        free = volume.free_bytes // wire.BLOCK_BYTES
+        total = volume.total_bytes // wire.BLOCK_BYTES
+        return _STATFS.pack(total, free, free, 0, 0, wire.BLOCK_BYTES, NAME_LIMIT_BYTES, wire.BLOCK_BYTES, 0)
+
+    def readlink(self, request: Request) -> Reply:
+        return wire.bytes_of(self._tree.read_link(Inode(request.nodeid)))
+
+    # --- names ---
+
+    def mkdir(self, request: Request) -> Reply:
+        mode, _ = wire.MKDIR_IN.unpack_from(request.body)
+        name = request.name(wire.MKDIR_IN.size)
+        return self.tell(request, self._tree.make_folder(Inode(request.nodeid), name, mode & 0o7777))
+
+    def mknod(self, request: Request) -> Reply:
+        mode, *_ = wire.MKNOD_IN.unpack_from(request.body)
+        if not stat.S_ISREG(mode):
+            raise NotPermitted("Drive has no device files, pipes or sockets.")
+        inode = self._vfs.files.make(Inode(request.nodeid), request.name(wire.MKNOD_IN.size), mode & 0o7777)
+        return self.tell(request, self._tree.attributes(inode))
+
+    def symlink(self, request: Request) -> Reply:
+        name, target = request.names(0, 2)
+        return self.tell(request, self._tree.make_symlink(Inode(request.nodeid), name, target))
+
+    def link(self, _request: Request) -> Reply:
+        raise NotPermitted("Drive has no hard links.")
+
+    def unlink(self, request: Request) -> Reply:
+        self._tree.unlink(Inode(request.nodeid), request.name())
+        return b""
+
+    def rmdir(self, request: Request) -> Reply:
+        self._tree.remove_folder(Inode(request.nodeid), request.name())
+        return b""
+
+    def rename(self, request: Request) -> Reply:
+        (new_parent,) = wire.RENAME_IN.unpack_from(request.body)
+        return self._rename(request, wire.RENAME_IN.size, new_parent, 0)
+
+    def rename2(self, request: Request) -> Reply:
+        new_parent, flags, _ = wire.RENAME2_IN.unpack_from(request.body)
+        return self._rename(request, wire.RENAME2_IN.size, new_parent, flags)
+
+    def _rename(self, request: Request, offset: int, new_parent: int, flags: int) -> Reply:
+        name, new_name = request.names(offset, 2)
+        self._tree.rename(Inode(request.nodeid), name, Inode(new_parent), new_name, flags)
+        return b""
+
+    # --- extended attributes ---
+
+    def getxattr(self, request: Request) -> Reply:
+        size, _ = wire.GETXATTR_IN.unpack_from(request.body)
+        if request.body[wire.GETXATTR_IN.size :][: len(_OWN_PREFIX)] != _OWN_PREFIX:
+            raise OSError(errno.ENODATA, "")  # asked for every file by ls: decided at once
+        value = self._vfs.xattrs.get(Inode(request.nodeid), request.name(wire.GETXATTR_IN.size))
+        return self._sized(value, size)
+
+    def listxattr(self, request: Request) -> Reply:
+        size, _ = wire.GETXATTR_IN.unpack_from(request.body)
+        names = self._vfs.xattrs.names(Inode(request.nodeid))
+        return self._sized(b"".join(wire.bytes_of(name) + b"\0" for name in names), size)
+
+    @staticmethod
+    def _sized(value: bytes, size: int) -> bytes:
+        if not size:
+            return wire.GETXATTR_OUT.pack(len(value), 0)
+        if len(value) > size:
+            raise OSError(errno.ERANGE, "")
+        return value
+
+    def setxattr(self, request: Request) -> Reply:
+        size, flags = wire.SETXATTR_IN.unpack_from(request.body)
+        start = wire.SETXATTR_IN.size
+        raw, zero, rest = bytes(request.body[start:]).partition(b"\0")
+        if not zero or len(rest) < size:
+            raise Malformed("without its name and value")
+        self._vfs.xattrs.set(Inode(request.nodeid), wire.name_of(raw), rest[:size], flags)
+        return b""
+
+    def removexattr(self, request: Request) -> Reply:
+        self._vfs.xattrs.remove(Inode(request.nodeid), request.name())
+        return b""
+
+    # --- folders ---
+
+    def opendir(self, request: Request) -> Reply:
+        number = next(self._numbers)
+        self._folders[number] = _Folder(Inode(request.nodeid))
+        request.undo = lambda: self._close(number)
+        return wire.OPEN_OUT.pack(number, 0, 0)
+
+    def releasedir(self, request: Request) -> Reply:
+        self._close(wire.HANDLE_IN.unpack_from(request.body)[0])
+        return b""
+
+    def _close(self, number: int) -> None:
+        self._folders.pop(number, None)
+
+    def fsyncdir(self, _request: Request) -> Reply:
+        self._vfs.files.sync_names()
+        return b""
+
+    def readdir(self, request: Request) -> Reply:
+        return self._read_folder(request, plus=False)
+
+    def readdirplus(self, request: Request) -> Reply:
+        return self._read_folder(request, plus=True)
+
+    def _read_folder(self, request: Request, *, plus: bool) -> Reply:
+        """As many entries as there is room for, from the offset on: that is the number of the last one read."""
+        number, offset, size, *_ = wire.READ_IN.unpack_from(request.body)
+        folder = self._folders.get(number)
+        if folder is None:
+            raise BadHandle("The folder is closed.")
+        told: list[Inode] = []
+        parts: list[bytes] = []
+        room = min(size, len(request.room))
+        with folder.lock:
+            entries = self._entries_from(folder, offset)
+            for name, attributes in entries:
+                folder.offset += 1
+                raw = wire.bytes_of(name)
+                part = wire.dirent(attributes.inode, folder.offset, raw, attributes.kind)
+                if plus:
+                    known = raw not in (b".", b"..")
+                    part = (self._encoder.entry(attributes) if known else wire.NO_ENTRY) + part
+                if len(part) > room:
+                    folder.offset -= 1
+                    folder.entries = itertools.chain([(name, attributes)], entries)
+                    break
+                if plus and known:
+                    told.append(attributes.inode)
+                parts.append(part)
+                room -= len(part)
+        for inode in told:
+            self._known.told(inode)
+
+        def undo() -> None:
+            for inode in told:
+                self._forgotten(inode, 1)
+
+        request.undo = undo
+        return b"".join(parts)
+
+    def _entries_from(self, folder: _Folder, offset: int) -> Iterator[tuple[str, Attributes]]:
+        if folder.entries is None or offset != folder.offset:
+            entries = self._tree.entries(folder.inode)
+            folder.offset = sum(1 for _ in itertools.islice(entries, offset))
+            folder.entries = entries
+        return folder.entries
