@@ -68,11 +68,13 @@ class _Connection:
     """A connection of sqlite3 whose commits are points."""
 
     def __init__(self, real: Any, point: Callable[[], None]) -> None:
-        self._real = real
-        self._point = point
+        self.__dict__.update(_real=real, _point=point)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._real, name, value)
 
     def execute(self, sql: str, *arguments: Any) -> Any:
         result = self._real.execute(sql, *arguments)
@@ -159,10 +161,10 @@ class Recorder:
         return deaths
 
 
-def resurrect(death: Death, clock: Clock, removable: frozenset[DriveId]) -> World:
-    """Mount what a death has left, check it against what was promised, and let all of it get to Drive.
+def resurrect(death: Death, clock: Clock, removable: frozenset[DriveId], *, ids_move: bool) -> World:
+    """Mount what a death has left, and check it against what was promised.
 
-    `removable` are IDs that the step under way may move to the trash.
+    `removable` are IDs that the step under way may move to the trash; `ids_move`: it may change whose an ID is.
     """
     now_ns = clock.now_ns
     clock.now_ns = death.image.now_ns
@@ -175,7 +177,10 @@ def resurrect(death: Death, clock: Clock, removable: frozenset[DriveId]) -> Worl
                 world.contents |= death.contents
                 world.note()
                 _allow_half_a_write(world, death)
-                world.check()
+                if ids_move:
+                    for _, entry in world.model.walk():
+                        entry.drive_id = None
+                world.check(everything=True)
             except AssertionError:
                 if last:
                     raise

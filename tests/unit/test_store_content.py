@@ -97,6 +97,15 @@ def test_content_fill_never_overwrites_what_was_written(store: Store) -> None:
     file.close()
 
 
+def test_content_fill_goes_on_after_a_short_write(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = partly_local(store, 10)
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: real(fd, data[:3], offset))
+    file.fill(0, b"0123456789")
+    assert file.read(0, 100) == b"0123456789"
+    file.close()
+
+
 def test_content_reopen_sets_the_time_back_to_what_was_shown(store: Store) -> None:
     file = partly_local(store, 10)
     assert file.mtime_ns == A_TIME_NS

@@ -335,6 +335,15 @@ def test_journal_folder_lost_on_drive_is_made_again(store: Store) -> None:
     assert job_of(store, folder.inode).barrier is Barrier.NONE
 
 
+def test_journal_file_lost_on_drive_is_not_sent_into_the_session_of_the_old_one(store: Store) -> None:
+    node = add(store, "a", drive_id=DriveId("gone"), confirmed_ns=1)
+    write(store, node, b"xx")
+    store.journal.set_session(job_of(store, node.inode), SessionUri("session"))
+    store.journal.lost_on_drive(store.nodes.get(node.inode))
+    assert job_of(store, node.inode).session is None
+    assert job_of(store, node.inode).generation is not None
+
+
 def test_journal_counts_what_is_left_up_to_a_place(store: Store) -> None:
     write(store, add(store, "a"), b"xx")
     place = store.journal.last_seq

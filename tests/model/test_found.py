@@ -1,0 +1,40 @@
+"""What the state machine and the kills have found, each shrunk to its steps."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.model import steps
+from tests.model.steps import Bytes, Dispatch, Place, Step
+from tests.model.world import world
+
+NEW = 576  # O_CREAT | O_TRUNC
+A, B = Place(0, 0), Place(0, 1)
+SMALL, LARGE = Bytes(1, 90), Bytes(3, 700)
+
+FOUND: dict[str, list[Step]] = {
+    "attribute changed while a session waited for the next mount": [
+        steps.Write(A, NEW, 0, LARGE),
+        Dispatch(5.0, crash_at=6),
+        steps.SetXattr(A, 2, b"text"),
+    ],
+    "name changed while a session waited for the next mount": [
+        steps.Write(A, NEW, 0, LARGE),
+        Dispatch(5.0, crash_at=6),
+        steps.Rename(A, B),
+    ],
+    "unlinked between the effect of its create and the reply": [
+        steps.Write(A, NEW, 0, SMALL),
+        Dispatch(5.0, step_at=4, step=steps.Unlink(A)),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_mount_agrees_with_the_model_after_what_was_found(name: str) -> None:
+    with world() as made:
+        for step in FOUND[name]:
+            step.run(made)
+            made.note()
+            made.check()
+        steps.Drain().run(made)
