@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -214,6 +215,13 @@ class Mounted:
         (found,) = json.loads(self.command("status", self.path, "--json").stdout)["mounts"]
         assert isinstance(found, dict)
         return found
+
+    def space(self) -> os.statvfs_result:
+        """What statfs says, once Drive has been asked: soon after the mount, not at the next look for changes."""
+        end_s = time.monotonic() + 3.0
+        while self.status()["quota"] is None:
+            assert time.monotonic() < end_s, "the mount does not know Drive's quota"
+        return os.statvfs(self.path)
 
     # --- its processes ---
 

@@ -89,11 +89,12 @@ class Mirror:
     def run(self, stop: threading.Event) -> None:
         """Follow the changes feed until `stop` is set and `wake` called."""
         asked_s: float | None = None
-        if self.listings.is_new():
-            self._hasten.wait(POLL_S)  # the feed's place was asked for a moment ago
+        poll = not self.listings.is_new()  # otherwise the feed's place was asked for a moment ago
         while not stop.is_set():
             try:
-                self.poll()
+                if poll:
+                    self.poll()
+                poll = True
                 if asked_s is None or self._monotonic() - asked_s > SPACE_EVERY_S:
                     self.ask_space()
                     asked_s = self._monotonic()
