@@ -27,7 +27,7 @@ def _durable(emulator: Running, size_bytes: int, checksums: dict[str, str], time
 
 
 def _counters(emulator: Running) -> dict[str, float]:
-    """The emulator's counters once no request has come or ended for a moment: a file shows before its reply is out."""
+    """The emulator's counters once no request has come or ended for a moment: files show before replies are out."""
     last, since = emulator.admin.counters(), time.monotonic()
 
     def still() -> bool:

@@ -15,11 +15,21 @@ from pathlib import Path
 
 from drivefs.emulator.client import Running
 
-RCLONE_BEST = (
-    "--vfs-cache-mode=full --vfs-write-back=0s --dir-cache-time=1h --poll-interval=5s --transfers=32 "
-    "--checkers=32 --tpslimit=0 --drive-pacer-min-sleep=1ms --drive-pacer-burst=1000 --drive-chunk-size=64M "
-    "--buffer-size=16M --vfs-read-chunk-size=16M --vfs-read-chunk-streams=8"
-).split()
+RCLONE_BEST = [
+    "--vfs-cache-mode=full",
+    "--vfs-write-back=0s",
+    "--dir-cache-time=1h",
+    "--poll-interval=5s",
+    "--transfers=32",
+    "--checkers=32",
+    "--tpslimit=0",
+    "--drive-pacer-min-sleep=1ms",
+    "--drive-pacer-burst=1000",
+    "--drive-chunk-size=64M",
+    "--buffer-size=16M",
+    "--vfs-read-chunk-size=16M",
+    "--vfs-read-chunk-streams=8",
+]
 
 
 @dataclass
