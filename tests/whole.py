@@ -20,6 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 from unittest import mock
 
 from drivefs.model import ROOT_INODE, TrashLimit
+from drivefs.store.content import ContentStore
 from drivefs.store.store import Store
 from drivefs.sync.downloader import Downloader
 from drivefs.sync.mirror import Mirror
@@ -37,6 +38,9 @@ SMALL_BYTES = 200
 
 BLOCK_BYTES = 64
 """Instead of some megabytes: what is fetched at once here."""
+
+COPY_LIMIT_BYTES = 400
+"""Instead of some megabytes: what is not copied when it is changed during its upload."""
 
 START_S = 1_900_000_000.0
 
@@ -116,6 +120,8 @@ def small_scale(clock: Clock) -> Iterator[None]:
         stack.enter_context(mock.patch("drivefs.sync.uploader.LARGE_AT_ONCE", 1))
         stack.enter_context(mock.patch("drivefs.sync.uploader.IDS_AT_ONCE", 5))
         stack.enter_context(mock.patch("drivefs.store.db.RESERVE_BYTES", 1 << 16))
+        # The limit is the default of an argument too.
+        stack.enter_context(mock.patch.object(ContentStore._copy, "__defaults__", (COPY_LIMIT_BYTES,)))
         for module in ("journal", "queue"):
             stack.enter_context(mock.patch(f"drivefs.store.{module}.time", clock))
         yield

@@ -55,8 +55,12 @@ class Journal(Queue):
             self._nodes.update(node.inode, generation=generation, change=node.change + 1)
             job = self.find(node.inode)
             waiting = job.generation if job is not None else None
-            if waiting is not None and not self._content.is_claimed(waiting):
-                self._db.run("UPDATE jobs SET generation = NULL WHERE inode = ?", (node.inode,))
+            if waiting is not None and (waiting == generation or not self._content.is_claimed(waiting)):
+                # What a session has of it by now is of the old bytes.
+                self._db.run(
+                    "UPDATE jobs SET generation = NULL, session = NULL, session_generation = NULL WHERE inode = ?",
+                    (node.inode,),
+                )
             for old in (node.generation, waiting):
                 if old is not None and old != generation and not self._content.is_claimed(old):
                     self._content.discard(old)
@@ -242,11 +246,13 @@ class Journal(Queue):
                 md5=remote.md5,
             )
 
-    def set_session(self, job: Job, session: SessionUri | None) -> None:
-        """Keep the resumable session of a job's content, or forget it."""
+    def set_session(self, job: Job, drive_id: DriveId, session: SessionUri | None) -> None:
+        """Keep the resumable session of a job's content, or forget it. A session is for one content and one ID: when
+        the node has another of either by now, it is not kept."""
         self._db.run(
-            "UPDATE jobs SET session = ?, session_generation = ? WHERE inode = ? AND generation IS ?",
-            (session, job.generation if session else None, job.inode, job.generation),
+            "UPDATE jobs SET session = ?, session_generation = ? WHERE inode = ? AND generation IS ? AND seq = ?"
+            " AND EXISTS (SELECT 1 FROM nodes n WHERE n.inode = jobs.inode AND n.drive_id = ?)",
+            (session, job.generation if session else None, job.inode, job.generation, job.seq, drive_id),
         )
 
     def published(
@@ -299,7 +305,9 @@ class Journal(Queue):
         generation = claim.generation
         if node.generation != generation:
             self._content.discard(generation)  # a snapshot, or the node's own content has gone on
-        elif not claim.superseded:
+        elif claim.superseded:
+            return  # it was written again, and may wait again by now
+        else:
             self._content.mark(generation, State.CLEAN)
         self._db.run(
             "UPDATE jobs SET generation = NULL, session = NULL, session_generation = NULL"

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from drivefs.model import Generation, Inode, SessionUri
+from drivefs.model import DriveId, Generation, Inode, SessionUri
 from drivefs.store.db import Database
 from drivefs.store.nodes import Node, Nodes
 
@@ -151,9 +151,12 @@ class Queue:
             (older.since_seq, older.since_ns, older.tried_md5, inode),
         )
 
-    def set_tried(self, inode: Inode, md5: str) -> None:
-        """Note the content whose upload may work without our hearing of it."""
-        self._db.run("UPDATE jobs SET tried_md5 = ? WHERE inode = ?", (md5, inode))
+    def set_tried(self, drive_id: DriveId, md5: str) -> None:
+        """Note the content whose upload may work without our hearing of it, with whoever has its place by now."""
+        self._db.run(
+            "UPDATE jobs SET tried_md5 = ? WHERE inode = (SELECT inode FROM nodes WHERE drive_id = ?)",
+            (md5, drive_id),
+        )
 
     def _take_seq(self) -> int:
         seq: int = self._next_seq

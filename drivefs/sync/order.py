@@ -26,9 +26,12 @@ def publishable(
     find_job: Callable[[Inode], Job | None],
     busy: Set[Inode],
     now_ns: int,
+    busy_ids: Set[DriveId] = frozenset(),
 ) -> Iterator[tuple[Job, Node]]:
     """The jobs that may start at `now_ns`, in order. `jobs` come in publish order from its very beginning;
-    `busy` are the inodes that are being published, which still count as not there."""
+    `busy` are the inodes that are being published, which still count as not there, and `busy_ids` the IDs under
+    which they are: another node that has such an ID by now waits for it, or an older content, or a file that was to
+    be removed, would come last."""
     pending: set[Inode] = set()  # folders with something earlier in or below them
     pending_large: set[Inode] = set()
     chains: dict[Inode, frozenset[Inode]] = {}  # folder: itself and all above it
@@ -38,7 +41,7 @@ def publishable(
         node = nodes.find(job.inode)
         if node is None or job.state is JobState.PARKED:
             continue
-        ready = job.ready_ns <= now_ns and job.inode not in busy
+        ready = job.ready_ns <= now_ns and job.inode not in busy and node.drive_id not in busy_ids
         if node.unnamed:
             if ready and not anything_pending and node.drive_id not in emptying:
                 yield job, node

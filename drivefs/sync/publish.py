@@ -58,6 +58,7 @@ class Progress:
 
     size_bytes: int
     done_bytes: int = 0
+    drive_id: DriveId | None = None
 
 
 class _Reader:
@@ -270,13 +271,14 @@ class Publisher:
 
     def _replace(self, job: Job, node: Node, content: _Reader | _Target) -> RemoteFile:
         """Send content over what is there, so that a lost reply is not taken for somebody else's content later."""
+        assert node.drive_id is not None
         if content.size_bytes <= SMALL_LIMIT_BYTES:
-            self._store.journal.set_tried(job.inode, content.md5())
+            self._store.journal.set_tried(node.drive_id, content.md5())
         try:
             return self._send(job, self._update_target(node, with_content=True), content)
         except (Unreachable, ServerFault, BadReply):
             if content.all_read:
-                self._store.journal.set_tried(job.inode, content.md5())
+                self._store.journal.set_tried(node.drive_id, content.md5())
             raise
 
     def _look_beneath(self, node: Node, remote: RemoteFile, known: RemoteFile) -> None:
@@ -331,7 +333,7 @@ class Publisher:
             except SessionGone:
                 if trouble >= TROUBLE_LIMIT:
                     raise
-                self._store.journal.set_session(job, None)
+                self._store.journal.set_session(job, target.id, None)
                 session = None
                 trouble += 1
                 continue
@@ -345,7 +347,7 @@ class Publisher:
     def _start_session(self, job: Job, target: UploadTarget, total: int) -> SessionUri:
         session = self._drive.start_session(target, total)
         # Kept before the first byte goes, so that a crash does not send them twice.
-        self._store.journal.set_session(job, session)
+        self._store.journal.set_session(job, target.id, session)
         self._store.db.sync()
         return session
 

@@ -173,6 +173,7 @@ class Uploader:
         now_ns = int(self._clock() * 1e9)
         with self._lock:
             busy = set(self._active)
+            busy_ids = {each.drive_id for each in self._active.values() if each.drive_id is not None}
             small = sum(1 for each in self._active.values() if each.size_bytes <= SMALL_LIMIT_BYTES)
         free_small, free_large = SMALL_AT_ONCE - small, LARGE_AT_ONCE - (len(busy) - small)
         if free_large > 0 and not self._store.journal.has_larger(SMALL_LIMIT_BYTES):
@@ -189,7 +190,7 @@ class Uploader:
                 yield job
 
         batch: list[tuple[Job, Node]] = []
-        for job, node in publishable(jobs(), self._store.nodes, self._store.journal.find, busy, now_ns):
+        for job, node in publishable(jobs(), self._store.nodes, self._store.journal.find, busy, now_ns, busy_ids):
             large = job.generation is not None and node.size_bytes > SMALL_LIMIT_BYTES
             if (free_large if large else free_small) <= 0:
                 continue
@@ -223,7 +224,7 @@ class Uploader:
                 claim.sync()
         self._store.db.sync()
         for job, node, claim in starting:
-            progress = Progress(claim.size_bytes if claim is not None else 0)
+            progress = Progress(claim.size_bytes if claim is not None else 0, drive_id=node.drive_id)
             with self._lock:
                 self._active[job.inode] = progress
             self._executor.submit(self._publish, job, node, claim, progress)

@@ -27,6 +27,17 @@ FOUND: dict[str, list[Step]] = {
         steps.Write(A, NEW, 0, SMALL),
         Dispatch(5.0, step_at=4, step=steps.Unlink(A)),
     ],
+    "content changed in place while a session waited for the next mount": [
+        steps.Write(B, NEW, 0, LARGE),
+        Dispatch(5.0, crash_at=6),
+        steps.Write(B, 1024, 0, SMALL),  # O_APPEND
+    ],
+    "renamed over a link after it was taken, before its upload": [
+        steps.Write(B, NEW, 0, LARGE),
+        steps.MakeSymlink(A, "x" * 130),
+        Dispatch(70.0, step_at=1, step=steps.Rename(B, A)),
+        Dispatch(0.3),
+    ],
 }
 
 

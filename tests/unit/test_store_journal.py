@@ -221,12 +221,33 @@ def test_journal_parked_job_stays_shown_until_something_changes(store: Store) ->
 
 
 def test_journal_session_belongs_to_one_content(store: Store) -> None:
-    node = write(store, add(store, "a"), b"x")
-    store.journal.set_session(job_of(store, node.inode), SessionUri("uri"))
+    node = write(store, add(store, "a", drive_id=DriveId("id")), b"x")
+    store.journal.set_session(job_of(store, node.inode), DriveId("id"), SessionUri("uri"))
     assert job_of(store, node.inode).session == "uri"
     store.journal.changed_metadata(store.nodes.get(node.inode))
     assert job_of(store, node.inode).session == "uri"
     write(store, node, b"y")
+    assert job_of(store, node.inode).session is None
+
+
+def test_journal_session_ends_when_its_content_is_changed_in_place(store: Store) -> None:
+    node = write(store, add(store, "a", drive_id=DriveId("id")), b"x")
+    before = job_of(store, node.inode)
+    store.journal.set_session(before, DriveId("id"), SessionUri("uri"))
+    assert node.generation is not None
+    file = store.journal.start_writing(store.content.open(node.generation))
+    file.append(b"y")
+    store.journal.seal(file)
+    file.close()
+    assert job_of(store, node.inode).generation == before.generation
+    assert job_of(store, node.inode).session is None
+    store.journal.set_session(before, DriveId("id"), SessionUri("uri"))  # by an upload that has not noticed yet
+    assert job_of(store, node.inode).session is None
+
+
+def test_journal_session_for_an_id_that_the_node_has_no_longer_is_not_kept(store: Store) -> None:
+    node = write(store, add(store, "a", drive_id=DriveId("new")), b"x")
+    store.journal.set_session(job_of(store, node.inode), DriveId("old"), SessionUri("uri"))
     assert job_of(store, node.inode).session is None
 
 
@@ -338,7 +359,7 @@ def test_journal_folder_lost_on_drive_is_made_again(store: Store) -> None:
 def test_journal_file_lost_on_drive_is_not_sent_into_the_session_of_the_old_one(store: Store) -> None:
     node = add(store, "a", drive_id=DriveId("gone"), confirmed_ns=1)
     write(store, node, b"xx")
-    store.journal.set_session(job_of(store, node.inode), SessionUri("session"))
+    store.journal.set_session(job_of(store, node.inode), DriveId("gone"), SessionUri("session"))
     store.journal.lost_on_drive(store.nodes.get(node.inode))
     assert job_of(store, node.inode).session is None
     assert job_of(store, node.inode).generation is not None

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from drivefs.errors import Refused, Unreachable
+from drivefs.model import DriveId, Inode
+from drivefs.sync.order import publishable
 from tests.house import House
 
 BIG = b"w" * 6_000_000
@@ -124,3 +126,20 @@ def test_order_lets_nothing_wait_for_a_file_that_is_still_open(house: House) -> 
     log.close()
     house.drain()
     assert house.drive.content(house.drive.names()["train.log"]) == b"line\n"
+
+
+def test_order_removes_what_is_still_being_sent_under_the_same_id_only_then(house: House) -> None:
+    house.write("a", b"1")
+    house.drain()
+    house.remove("a")
+    journal, nodes = house.store.journal, house.store.nodes
+    (job,) = journal.in_order(10)
+    drive_id = nodes.get(job.inode).drive_id
+    assert drive_id is not None
+
+    def may_start(busy_ids: set[DriveId]) -> list[Inode]:
+        found = publishable([job], nodes, journal.find, set(), job.ready_ns, busy_ids)
+        return [each.inode for each, _ in found]
+
+    assert may_start({drive_id}) == []
+    assert may_start(set()) == [job.inode]
