@@ -241,7 +241,7 @@ class Journal(Queue):
                 remote_parent=remote.parent,
                 remote_meta=remote_meta,
                 remote_version=remote.version,
-                confirmed_ns=node.confirmed_ns or time.time_ns(),
+                confirmed_ns=_confirmed_ns(node),
                 revision=remote.revision,
                 md5=remote.md5,
             )
@@ -273,7 +273,7 @@ class Journal(Queue):
                 "remote_parent": remote.parent,
                 "remote_meta": remote_meta,
                 "remote_version": remote.version,
-                "confirmed_ns": owner.confirmed_ns or time.time_ns(),
+                "confirmed_ns": _confirmed_ns(owner),
             }
             if sent:
                 values |= {"revision": remote.revision, "md5": remote.md5}
@@ -353,3 +353,11 @@ class Journal(Queue):
             self._db.run("UPDATE jobs SET session = NULL, session_generation = NULL WHERE inode = ?", (node.inode,))
             if node.kind is Kind.FOLDER or self.find(node.inode) is not None:
                 self._enqueue(node, Barrier.NONE, renew=False)
+
+
+def _confirmed_ns(node: Node) -> int | None:
+    """Since when Drive has had a node that it has confirmed now. One that was removed before that never counts as
+    confirmed: its removal leaves no trace."""
+    if node.confirmed_ns is None and not node.unnamed:
+        return time.time_ns()
+    return node.confirmed_ns

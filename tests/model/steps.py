@@ -255,7 +255,7 @@ class MakeSymlink(Step):
 
 
 def _removed(world: World, node: Node | None) -> None:
-    if node is not None and node.drive_id in world.whole.drive.files:
+    if node is not None and node.drive_id is not None and node.confirmed_ns is not None:
         world.trash_allowed.add(node.drive_id)
 
 

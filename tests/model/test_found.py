@@ -27,6 +27,10 @@ FOUND: dict[str, list[Step]] = {
         steps.Write(A, NEW, 0, SMALL),
         Dispatch(5.0, step_at=4, step=steps.Unlink(A)),
     ],
+    "folder removed while its create was on its way": [
+        steps.MakeFolder(B),
+        Dispatch(700.0, step_at=3, step=steps.RemoveFolder(B)),
+    ],
     "content changed in place while a session waited for the next mount": [
         steps.Write(B, NEW, 0, LARGE),
         Dispatch(5.0, crash_at=6),
