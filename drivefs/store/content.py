@@ -38,6 +38,13 @@ _SYNC_FILE_RANGE_WRITE = 2  # sync_file_range(2)
 _FICLONE = 0x40049409  # ioctl_ficlone(2)
 
 
+_HELD_BYTES = (
+    "CASE WHEN whole THEN size_bytes ELSE"
+    " (SELECT TOTAL(stop - start) FROM ranges r WHERE r.generation = g.generation) END"
+)
+"""What a row of `generations` has on the disk."""
+
+
 class State(Enum):
     """Of a generation. The values are stored."""
 
@@ -72,7 +79,7 @@ class ContentFile:
         # Guarded by lock:
         self.base = base  # None: every byte that the file has is right
         self.ranges = Ranges()  # meaningful while base is set
-        self.fetched = False  # some of `ranges` came from Drive since they were saved
+        self.fetched_bytes = 0  # of `ranges`, from Drive since they were saved
         self.unsynced = False
         # Guarded by the database's lock:
         self.state = state
@@ -83,6 +90,11 @@ class ContentFile:
     def fd(self) -> int:
         """The open file, for those who hand it to the kernel."""
         return self._fd
+
+    @property
+    def users(self) -> int:
+        """How many uses of it there are at this moment."""
+        return self._users
 
     @property
     def size_bytes(self) -> int:
@@ -163,13 +175,16 @@ class ContentFile:
             self.unsynced = True
 
     def _record(self, start: int, stop: int) -> None:
-        if self.ranges.covers(start, stop) and not self.fetched:
+        if self.ranges.covers(start, stop) and not self.fetched_bytes:
             return
         self.ranges.add(start, stop)
         self._store.save_ranges(self)
 
-    def fill(self, offset: int, data: bytes) -> None:
-        """Put bytes fetched from the base where none are yet; local writes are never overwritten."""
+    def fill(self, offset: int, data: bytes, *, settle: bool = True) -> None:
+        """Put bytes fetched from the base where none are yet; local writes are never overwritten.
+
+        `settle`: mark the file whole when nothing is missing; otherwise the caller does, once it has checked it.
+        """
         with self.lock:
             if self.base is None:
                 return
@@ -180,10 +195,10 @@ class ContentFile:
                 except OSError as error:
                     raise CacheFull(f"The cache has no room for what is read: {error.strerror}.") from error
                 self.ranges.add(start, stop)
-                self.fetched = True
+                self.fetched_bytes += stop - start
             if self.state is State.OPEN:
                 self.set_mtime(mtime_ns)
-            if self.ranges.covers(0, self.size_bytes):
+            if settle and self.ranges.covers(0, self.size_bytes):
                 self._store.mark_whole(self)
 
     def sync(self) -> None:
@@ -511,12 +526,18 @@ class ContentStore:
             self._db.run("UPDATE generations SET whole = 1 WHERE generation = ?", (file.generation,))
             self._db.run("DELETE FROM ranges WHERE generation = ?", (file.generation,))
 
+    def empty(self, file: ContentFile) -> None:
+        """What was fetched of a CLEAN generation is wrong: nothing of it is here any more."""
+        with file.lock:
+            file.ranges = Ranges()
+            self.save_ranges(file)
+
     def save_ranges(self, file: ContentFile) -> None:
         with self._db.transaction():
             self._db.run("DELETE FROM ranges WHERE generation = ?", (file.generation,))
             for start, stop in file.ranges:
                 self._db.run("INSERT INTO ranges VALUES (?, ?, ?)", (file.generation, start, stop))
-        file.fetched = False
+        file.fetched_bytes = 0
 
     # --- room ---
 
@@ -529,10 +550,16 @@ class ContentStore:
             self._db.after_commit(lambda: self._unlink(generation))
 
     def clean_bytes(self) -> int:
-        """How much of the disk the clean generations take at most (holes are not counted out)."""
-        row = self._db.row("SELECT TOTAL(size_bytes) FROM generations WHERE state = ?", (State.CLEAN.value,))
+        """How much of the disk the clean generations take."""
+        row = self._db.row(
+            f"SELECT TOTAL({_HELD_BYTES}) FROM generations g WHERE state = ?",
+            (State.CLEAN.value,),
+        )
         assert row is not None
-        return int(row[0])
+        with self._lock:
+            opened = [file for file in self._open.values() if file.base is not None and file.state is State.CLEAN]
+        # What is fetched into an open file is noted when it is closed.
+        return int(row[0]) + sum(file.fetched_bytes for file in opened)
 
     def being_written(self) -> tuple[int, int]:
         """How many generations are open and changed, and their bytes."""
@@ -552,11 +579,11 @@ class ContentStore:
         self._path(generation).unlink(missing_ok=True)
 
     def least_recently_used(self) -> list[tuple[Generation, Inode, int]]:
-        """Clean generations as (generation, inode, size in bytes), the one not used for longest first."""
+        """Clean generations as (generation, inode, bytes here), the one not used for longest first."""
         return [
             (Generation(row[0]), Inode(row[1]), int(row[2]))
             for row in self._db.rows(
-                "SELECT generation, inode, size_bytes FROM generations WHERE state = ? ORDER BY used_ns",
+                f"SELECT generation, inode, {_HELD_BYTES} FROM generations g WHERE state = ? ORDER BY used_ns",
                 (State.CLEAN.value,),
             )
         ]

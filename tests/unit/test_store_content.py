@@ -267,6 +267,7 @@ def test_content_eviction_takes_the_least_recently_used_and_only_clean(store: St
     generations = []
     for _ in range(3):
         file = store.content.create_clean(ROOT_INODE, 10, BASE)
+        file.fill(0, b"0123456789")
         generations.append(file.generation)
         file.close()
     used = store.content.open(generations[0])

@@ -11,10 +11,13 @@ import pytest
 from drivefs.errors import BadReply, RemoteNotFound, Unreachable
 from drivefs.model import Inode
 from drivefs.store.content import Base, ContentFile
-from drivefs.sync.downloader import BLOCK_BYTES, Downloader
-from tests.fake_drive import FakeDrive
+from drivefs.sync.downloader import BLOCK_BYTES, CHECKS, UNIT_BYTES, Downloader
+from drivefs.sync.readahead import ALL_OVER_READS
+from tests.fake_drive import FakeDrive, HereAndNow
 from tests.house import House
 
+MiB = 1 << 20
+READ_BYTES = 128 << 10
 BIG = bytes(range(251)) * (5 * BLOCK_BYTES // 251)
 
 
@@ -53,10 +56,118 @@ def test_downloader_asks_for_a_small_file_once(tmp_path: Path) -> None:
 def test_downloader_fetches_ahead_of_a_reader_in_order_only(tmp_path: Path) -> None:
     house = house_with(tmp_path, BIG)
     file = content_of(house)
-    house.downloader.ensure(file, 3 * BLOCK_BYTES, 3 * BLOCK_BYTES + 1)
-    assert file.gaps(0, len(BIG)) == [(0, 3 * BLOCK_BYTES), (4 * BLOCK_BYTES, len(BIG))]
+    start = 3 * BLOCK_BYTES
+    house.downloader.ensure(file, start + 5, start + 6)
+    assert file.gaps(0, len(BIG)) == [(0, start), (start + UNIT_BYTES, len(BIG))]
+    for offset in range(start, start + 2 * MiB, READ_BYTES):
+        house.downloader.ensure(file, offset, offset + READ_BYTES)
+    assert file.gaps(start, start + 3 * MiB) == []
     house.downloader.ensure(file, 0, 1)
-    assert (BLOCK_BYTES, 2 * BLOCK_BYTES) not in file.gaps(0, len(BIG))
+    assert file.gaps(0, 2 * BLOCK_BYTES) == []
+
+
+def test_downloader_brings_the_rest_of_a_file_that_is_read_all_over(tmp_path: Path) -> None:
+    house = house_with(tmp_path, BIG)
+    house.downloader = Downloader(house.store, house.drive, HereAndNow(), free_bytes=lambda: 4 * len(BIG))
+    file = content_of(house)
+    for number in range(1, ALL_OVER_READS):
+        house.downloader.ensure(file, number * BLOCK_BYTES + 1, number * BLOCK_BYTES + 2)
+    assert len(BIG) - sum(stop - start for start, stop in file.gaps(0, len(BIG))) == 3 * UNIT_BYTES
+    house.downloader.ensure(file, 2 * MiB, 2 * MiB + 1)
+    assert file.base is None
+    assert file.read(0, len(BIG)) == BIG
+
+
+def test_downloader_brings_no_more_than_a_quarter_of_what_is_free(tmp_path: Path) -> None:
+    house = house_with(tmp_path, BIG)
+    house.downloader = Downloader(house.store, house.drive, HereAndNow(), free_bytes=lambda: 2 * len(BIG))
+    file = content_of(house)
+    for number in range(1, 10):
+        house.downloader.ensure(file, number * 2 * MiB, number * 2 * MiB + 1)
+    assert len(BIG) - sum(stop - start for start, stop in file.gaps(0, len(BIG))) == 9 * UNIT_BYTES
+
+
+def test_downloader_stops_when_its_reader_has_gone(tmp_path: Path) -> None:
+    house = house_with(tmp_path, BIG)
+    file = content_of(house)
+    begun, gone, download = threading.Semaphore(0), threading.Event(), house.drive.download
+
+    def wait(*arguments):  # type: ignore[no-untyped-def]
+        for number, piece in enumerate(download(*arguments)):
+            yield piece
+            if number == 0:
+                begun.release()
+                gone.wait(10)
+
+    house.drive.download = wait  # type: ignore[method-assign]
+    with ThreadPoolExecutor(4) as transfers:
+        Downloader(house.store, house.drive, transfers).ensure(file, 0, 1)
+        assert begun.acquire(timeout=10)
+        generation = file.generation
+        file.close()
+        gone.set()
+    again = house.store.content.open(generation)
+    # Of each of three requests the first piece, and the one that showed that nobody is there; not their 12 MiB.
+    assert len(BIG) - sum(stop - start for start, stop in again.gaps(0, len(BIG))) < 9 * MiB
+    again.close()
+
+
+def test_downloader_fetches_a_large_file_with_a_wrong_checksum_again(tmp_path: Path) -> None:
+    house = house_with(tmp_path, BIG)
+    file = content_of(house)
+    key, right = next(iter(house.drive.contents.items()))
+    house.drive.contents[key] = BIG[:-1] + b"!"
+    empty = house.store.content.empty
+
+    def found_out(wrong: ContentFile) -> None:
+        house.drive.contents[key] = right
+        empty(wrong)
+        assert wrong.gaps(0, len(BIG)) == [(0, len(BIG))]
+
+    house.store.content.empty = found_out  # type: ignore[method-assign]
+    for _ in range(2):
+        house.downloader.ensure(file, 0, len(BIG))
+    assert house.drive.contents[key] == right
+    assert file.base is None
+    assert file.read(0, len(BIG)) == BIG
+
+
+def test_downloader_gives_a_large_file_up_whose_checksum_stays_wrong(tmp_path: Path) -> None:
+    house = house_with(tmp_path, BIG)
+    file = content_of(house)
+    for key in house.drive.contents:
+        house.drive.contents[key] = BIG[:-1] + b"!"
+    with pytest.raises(BadReply):
+        for _ in range(CHECKS + 1):
+            for offset in range(0, len(BIG), BLOCK_BYTES):
+                house.downloader.ensure(file, offset, offset + BLOCK_BYTES)
+
+
+@pytest.mark.parametrize("size", [5, len(BIG)])
+def test_downloader_goes_on_where_a_download_ended_early(tmp_path: Path, size: int) -> None:
+    house = house_with(tmp_path, BIG[:size])
+    file = content_of(house)
+    download = house.drive.download
+
+    def cut(file_id, offset, length, revision=None):  # type: ignore[no-untyped-def]
+        yield next(download(file_id, offset, (length + 1) // 2, revision))
+        if length > 1:
+            raise BadReply("It ended early.")
+
+    house.drive.download = cut  # type: ignore[method-assign]
+    house.downloader.ensure(file, 0, size)
+    assert file.read(0, size) == BIG[:size]
+
+
+def test_downloader_tells_the_reader_of_a_file_that_is_deleted_meanwhile(tmp_path: Path) -> None:
+    house = house_with(tmp_path, BIG)
+    file = content_of(house)
+    house.downloader.ensure(file, 3 * BLOCK_BYTES, 3 * BLOCK_BYTES + 1)
+    house.drive.delete(house.drive.names()["f"])
+    house.mirror.poll()
+    with pytest.raises(RemoteNotFound):
+        house.downloader.ensure(file, 0, 1)
+    assert file.read(3 * BLOCK_BYTES, 1) == BIG[3 * BLOCK_BYTES : 3 * BLOCK_BYTES + 1]
 
 
 def test_downloader_never_overwrites_what_was_written_here(tmp_path: Path) -> None:
