@@ -185,7 +185,7 @@ class Admin:
     async def _put(self, query: dict[str, str], request: web.BaseRequest) -> Any:
         """Create, or give new content to, the file at a path; folders on the way are made."""
         caller = self._caller(query)
-        stored = await self.emulator.contents.store(await request.read())
+        stored = await self.emulator.contents.store(await request.content.read())
         folder, _, name = query["path"].strip("/").rpartition("/")
         found = None if query.get("new") else self._at(query["path"], caller)
         body: dict[str, Any] = {"modifiedTime": query["modifiedTime"]} if "modifiedTime" in query else {}
