@@ -12,6 +12,7 @@ import os
 import random
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -105,10 +106,8 @@ def work_and_die(mount: Mounted, record: Path, seed: int, alive_s: float) -> lis
     """Returns what the writer has recorded until its mount died."""
     command = [sys.executable, writer.__file__, str(mount.path), str(record), str(seed)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
+        with suppress(subprocess.TimeoutExpired):  # it works until its mount is gone
             process.wait(alive_s)
-        except subprocess.TimeoutExpired:
-            pass  # as it should be: it works until its mount is gone
         mount.kill()
         told, _ = process.communicate(timeout=30)
     assert process.returncode == 0, told
