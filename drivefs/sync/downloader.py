@@ -40,8 +40,11 @@ REQUEST_BYTES = 8 << 20
 UNIT_BYTES = 64 << 10
 """What a reader at random asks for is rounded to this."""
 
+SMALL_BYTES = 1 << 20
+"""A transfer of up to this size is one of a reader at random: others need not go round it."""
+
 AT_ONCE = 8
-"""Transfers of one file: 230 MB/s under the same conditions, which is more than one file can be read at."""
+"""Longer transfers of one file: 230 MB/s under the same conditions, which is more than one file can be read at."""
 
 NEAR_BYTES = 2 << 20
 """What a transfer will have brought within a round trip is worth waiting for; further on, a request of one's own is
@@ -86,10 +89,6 @@ class _Reading:
     def covering(self, offset: int) -> _Transfer | None:
         """The transfer that will bring the byte."""
         return next((each for each in self.under_way if each.at <= offset < each.stop), None)
-
-    def next_start(self, offset: int, stop: int) -> int:
-        """Where the next transfer after `offset` begins, or `stop`."""
-        return min((each.start for each in self.under_way if each.start > offset), default=stop)
 
 
 class Downloader:
@@ -164,24 +163,22 @@ class Downloader:
     ) -> list[_Transfer]:
         """Begin transfers of what is missing between `start` and `stop`, as many as may run at once."""
         begun: list[_Transfer] = []
-        if len(reading.under_way) >= AT_ONCE:
-            return begun
+        running = [each for each in reading.under_way if each.stop - each.start > SMALL_BYTES]
         size_bytes = file.size_bytes
+        offset = start
         for gap_start, gap_stop in file.gaps(start, stop):
-            offset = gap_start
-            while offset < gap_stop:
-                running = reading.covering(offset)
-                if running is not None:
-                    offset = running.stop
-                    continue
-                if len(reading.under_way) >= AT_ONCE:
-                    return begun
-                # Up to a multiple of `length`, so that a window that moves on by little makes no little requests.
-                end = min((offset // length + 1) * length, size_bytes)
-                transfer = _Transfer(offset, reading.next_start(offset, end), offset, False, drive)
-                self._count_in(file, reading, transfer)
-                begun.append(transfer)
-                offset = transfer.stop
+            offset = max(offset, gap_start)
+            while offset < gap_stop and len(running) < AT_ONCE:
+                coming = next((each.stop for each in running if each.start <= offset < each.stop), None)
+                if coming is None:
+                    # Up to a multiple of `length`, so that a window that moves on by little makes no little requests.
+                    later = (each.start for each in running if each.start > offset)
+                    coming = min((offset // length + 1) * length, size_bytes, *later)
+                    transfer = _Transfer(offset, coming, offset, False, drive)
+                    self._count_in(file, reading, transfer)
+                    running.append(transfer)
+                    begun.append(transfer)
+                offset = coming
         return begun
 
     def _asked(
@@ -279,7 +276,7 @@ class Downloader:
         if node is not None and node.md5 and node.size_bytes <= BLOCK_BYTES:
             file.fill(0, self.whole(base, node.size_bytes, node.md5, transfer.drive))
             return
-        for gap_start, gap_stop in gaps:
+        for gap_start, gap_stop in _joined(gaps):
             with self._lock:
                 unpinned = base.drive_id in self._unpinned
             if unpinned:
@@ -370,6 +367,17 @@ class Downloader:
         with self._lock:
             reading.wrong += 1
             reading.rest_from = None
+
+
+def _joined(gaps: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Gaps that are better fetched in one request than each by itself."""
+    found = gaps[:1]
+    for start, stop in gaps[1:]:
+        if start - found[-1][1] < NEAR_BYTES:
+            found[-1] = (found[-1][0], stop)
+        else:
+            found.append((start, stop))
+    return found
 
 
 def _md5_of(file: ContentFile) -> str:
