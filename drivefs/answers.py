@@ -74,7 +74,7 @@ class Answers:
         writing_files, writing_bytes = self._store.content.being_written()
         yield from ()  # a handler is a generator, whether it has progress to tell or not
         return {
-            **{key: value for key, value in asdict(self._record).items() if key != "started_s"},
+            **{key: value for key, value in asdict(self._record).items() if key not in ("started_s", "supervisor")},
             "mountpoint": str(self._record.mountpoint),
             "cache_dir": str(self._record.cache_dir),
             "log": str(self._record.log) if self._record.log is not None else None,

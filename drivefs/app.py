@@ -1,8 +1,7 @@
 """A mount's process: puts the parts together, and ends them in order. The only place that starts threads.
 
-`python -m drivefs.app` reads its settings from standard input, says on standard output in one line whether the mount
-answers, and goes on in silence; `mount --foreground` calls `run` itself. Neither a terminal library nor the emulator
-is loaded here: the process is to stay small.
+`drivefs.daemon` calls `run` in the background, `mount --foreground` in its own process. Neither a terminal library
+nor the emulator is loaded here: the process is to stay small.
 
 Threads: FUSE's own and the main thread in `serve`; the uploader's dispatcher and its transfers; downloads; Drive's
 changes; housekeeping; the control socket; and one that waits for signals, which are blocked everywhere else.
@@ -10,15 +9,12 @@ changes; housekeeping; the control socket; and one that waits for signals, which
 
 from __future__ import annotations
 
-import faulthandler
 import hashlib
 import json
 import logging
-import logging.handlers
 import os
 import shutil
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -46,8 +42,9 @@ from drivefs.errors import (
 from drivefs.fuse import kernel, libfuse
 from drivefs.fuse.options import MountOptions
 from drivefs.model import ROOT_INODE, Priority
-from drivefs.mounts import MountBusy, Record, unmount, write_record
+from drivefs.mounts import MountBusy, Record, clear_dead, unmount, write_record
 from drivefs.store.store import Store
+from drivefs.supervisor import ENDING, READY, Link
 from drivefs.sync.downloader import Downloader
 from drivefs.sync.mirror import Mirror
 from drivefs.sync.root import resolve_root
@@ -60,9 +57,7 @@ log = logging.getLogger(__name__)
 SYNC_S = 5.0
 """What a power cut may take of what was written without fsync (design, promise 2)."""
 
-LOG_LIMIT_BYTES = 4 << 20
-LOGS_KEPT = 3
-DOWNLOADS_AT_ONCE = 32
+DOWNLOADS_AT_ONCE = 16
 REQUESTS_AT_ONCE = 16
 FIRST_CONTACT_S = 10.0
 """An endpoint that does not answer the first call in this time is taken for dead; once it is asked again."""
@@ -99,9 +94,10 @@ def default_cache_folder(settings: Settings, who: str) -> Path:
 class Mounted:
     """The parts of one mount. `run` is its life; after it the object is spent."""
 
-    def __init__(self, settings: Settings, log_file: Path | None) -> None:
+    def __init__(self, settings: Settings, log_file: Path | None, supervisor: Link | None) -> None:
         """Opens the cache and gets to know Drive. Raises DrivefsError; then nothing is left open."""
         self._settings = settings
+        self._supervisor = supervisor
         file = find_credentials_file(settings.credentials, settings.account)
         credentials = load_credentials(file)
         who = identity(file, settings.account, credentials)
@@ -116,6 +112,8 @@ class Mounted:
             endpoint=settings.endpoint,
             read_only=settings.read_only,
             started_s=time.time(),
+            supervisor=supervisor.pid if supervisor is not None else None,
+            restarts=supervisor.restarts if supervisor is not None else 0,
         )
         self._store = Store(folder)
         try:
@@ -162,7 +160,7 @@ class Mounted:
         self._uploads = ThreadPoolExecutor(SMALL_AT_ONCE + LARGE_AT_ONCE, "upload")
         self._requests = ThreadPoolExecutor(REQUESTS_AT_ONCE, "control")
         self._mirror = Mirror(store, self._drive)
-        self._downloader = Downloader(store, self._drive, self._downloads, free_bytes=self._free_bytes)
+        self._downloader = Downloader(store, self._drive, self._downloads)
         trash = Trash(store, self._drive.at(Priority.PUBLISH), parse_trash_limit(settings.trash_limit))
         self._uploader = Uploader(store, self._drive, self._mirror, self._downloader, trash, self._uploads)
         self._vfs = Vfs(
@@ -190,10 +188,6 @@ class Mounted:
         self._served = threading.Event()  # `serve` has returned
         self._ending = threading.Lock()  # taken once, by whoever ends the mount
 
-    def _free_bytes(self) -> int:
-        """What the cache may still take before it evicts."""
-        return max(0, (self._cache_limit_bytes or 0) - self._store.content.clean_bytes())
-
     def run(self, on_ready: Callable[[Json], None]) -> None:
         """Serve until unmounted or told to end by a signal. Raises UserError when it cannot be mounted."""
         settings = self._settings
@@ -203,8 +197,8 @@ class Mounted:
             threading.Thread(target=self._mirror.run, args=(self._stop,), name="changes"),
             threading.Thread(target=self._mirror.listings.run, args=(self._stop,), name="listing"),
             threading.Thread(target=self._housekeeping, name="housekeeping"),
-            threading.Thread(target=self._server.run, name="control"),
         ]
+        control = threading.Thread(target=self._server.run, name="control")
         self._threads = threads
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         for thread in threads:
@@ -212,7 +206,11 @@ class Mounted:
         threading.Thread(target=self._wait_for_signal, name="signals", daemon=True).start()
 
         def ready() -> None:
+            # No sooner: who asked it to end would find nothing to unmount yet.
+            threads.append(control)
+            control.start()
             write_record(self.record)
+            self._tell(READY)
             log.info("Mounted on %s, cache %s", settings.mountpoint, self._store.folder)
             on_ready(
                 {
@@ -231,10 +229,14 @@ class Mounted:
             extra=settings.options,
         )
         try:
+            if self.record.restarts:
+                # No sooner: in between, what is written lands in the folder below the mount.
+                clear_dead(settings.mountpoint)
             self._serve(options, ready)
         except BaseException:
             self._end(0.0)
             raise
+        self._tell(ENDING)
         self._served.set()
         stopping_s = self._answers.stopping_s
         self._end(settings.stop_timeout if stopping_s is None else stopping_s)
@@ -259,6 +261,10 @@ class Mounted:
                 return
         libfuse.serve(self._vfs, mountpoint, options, on_ready)
 
+    def _tell(self, word: bytes) -> None:
+        if self._supervisor is not None:
+            self._supervisor.tell(word)
+
     # --- threads ---
 
     def _housekeeping(self) -> None:
@@ -274,8 +280,9 @@ class Mounted:
                 log.error("Housekeeping of the cache failed, and is tried again: %s", error)
 
     def _wait_for_signal(self) -> None:
-        number = signal.sigwait(SIGNALS)
-        log.info("Ending: %s", signal.Signals(number).name)
+        first = signal.sigwaitinfo(SIGNALS)
+        self._tell(ENDING)
+        log.info("Ending: %s", signal.Signals(first.si_signo).name)
         mountpoint = self._settings.mountpoint
         try:
             try:
@@ -287,8 +294,12 @@ class Mounted:
         if not self._served.wait(LEAVE_S):
             # Somebody still has files open on it, and the kernel keeps `serve` waiting for them.
             threading.Thread(target=self._leave, name="leaving").start()
-        # A second signal ends it at once: the cache is made for that.
-        signal.sigwait(SIGNALS)
+        # A second signal ends it at once: the cache is made for that. But one that was sent to all processes comes
+        # here by itself, and once more by the supervisor.
+        supervisor = self.record.supervisor
+        passed_on = {first.si_pid == supervisor}
+        while (again := signal.sigwaitinfo(SIGNALS).si_pid == supervisor) not in passed_on:
+            passed_on.add(again)
         os._exit(1)
 
     def _leave(self) -> None:
@@ -358,74 +369,12 @@ def sentence(error: DrivefsError) -> UserError:
     return UserError(f"{text}.")
 
 
-# --- the process in the background ---
-
-
-def start_log(file: Path, debug: bool) -> None:
-    """Log to a file that only its owner reads, and that does not grow without end."""
-
-    class Private(logging.handlers.RotatingFileHandler):
-        def _open(self):  # type: ignore[no-untyped-def]  # as in the class above
-            return os.fdopen(os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a")
-
-    handler = Private(file, maxBytes=LOG_LIMIT_BYTES, backupCount=LOGS_KEPT)
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.INFO,
-        format="%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s",
-        handlers=[handler],
-        force=True,
-    )
-
-
-def run(settings: Settings, log_file: Path | None, on_ready: Callable[[Json], None]) -> None:
+def run(
+    settings: Settings, log_file: Path | None, on_ready: Callable[[Json], None], supervisor: Link | None = None
+) -> None:
     """Mount, serve, end. Raises UserError."""
     os.umask(0o077)
     try:
-        Mounted(settings, log_file).run(on_ready)
+        Mounted(settings, log_file, supervisor).run(on_ready)
     except DrivefsError as error:
         raise sentence(error) from error
-
-
-def _libfuse_said(log_file: Path, offset: int) -> str:
-    """What libfuse and fusermount3 have written to standard error, that is, to the log, from `offset` on."""
-    with log_file.open("rb") as file:
-        file.seek(offset)
-        lines = file.read().decode(errors="replace").splitlines()
-    said = [line for line in lines if line.startswith("fuse")]
-    return f" It said: {'; '.join(said).rstrip('.')}." if said else ""
-
-
-def main() -> int:
-    """The background process; its one argument is the log file, to which standard error goes too."""
-    log_file = Path(sys.argv[1])
-    offset = log_file.stat().st_size
-    settings = Settings.from_json(sys.stdin.read())
-    debug = bool(os.environ.get("DRIVEFS_DEBUG"))
-    os.chdir("/")
-    start_log(log_file, debug)
-    faulthandler.enable()
-
-    def say(message: Json) -> None:
-        os.write(1, json.dumps(message).encode() + b"\n")
-        null = os.open(os.devnull, os.O_RDWR)
-        os.dup2(null, 0)
-        os.dup2(null, 1)
-        os.close(null)
-
-    try:
-        run(settings, log_file, lambda ready: say({"ready": ready}))
-    except UserError as error:
-        log.error("%s", error, exc_info=debug)
-        text = str(error) + _libfuse_said(log_file, offset)
-        say({"error": {"message": text, "exit_code": error.exit_code}})
-        return error.exit_code
-    except Exception as error:
-        log.exception("The mount failed")
-        text = f"The mount failed unexpectedly ({type(error).__name__}): {log_file} says why."
-        say({"error": {"message": text, "exit_code": 1}})
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

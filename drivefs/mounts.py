@@ -13,9 +13,12 @@ import hashlib
 import json
 import os
 import re
+import select
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +31,16 @@ from drivefs.errors import UserError
 FUSE_TYPE = "fuse.drivefs"
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8  # umount2(2)
 _PROBE_S = 3.0
-_PROBE = "import os, sys\ntry: os.stat(sys.argv[1])\nexcept OSError as error: sys.exit(error.errno)"
+_LOOK_S = 0.05
+
+RESTART_S = 10.0
+"""A mount that is brought back answers again within a second; this long it is waited for."""
+
+END_S = 75.0
+"""Longer than a mount that was told to end goes on uploading (config.Settings.stop_timeout)."""
+
+# Not stat, which the kernel may answer from what it remembers.
+_PROBE = "import os, sys\ntry: os.statvfs(sys.argv[1])\nexcept OSError as error: sys.exit(error.errno)"
 
 
 # --- the kernel's table ---
@@ -99,7 +111,11 @@ class Record:
     endpoint: str | None
     read_only: bool
     started_s: float
-    """When it was mounted, seconds since the epoch."""
+    """When it was mounted, or brought back, seconds since the epoch."""
+    supervisor: int | None = None
+    """The process that brings the mount back when it dies; None: nobody does."""
+    restarts: int = 0
+    """How often it has done so."""
 
 
 def state_folder() -> Path:
@@ -170,11 +186,53 @@ class Running:
 
 
 def running() -> Iterator[Running]:
-    """All mounts of this user whose process answers."""
+    """All mounts of this user whose process answers, or is being brought back and answers soon."""
     for record in read_records():
-        client = connect(record.cache_dir)
+        client = reach(record)
         if client is not None:
             yield Running(record, client)
+
+
+def reach(record: Record) -> Client | None:
+    """The process of a mount; one that has died is waited for while its supervisor brings it back."""
+    deadline_s = time.monotonic() + RESTART_S
+    while (client := connect(record.cache_dir)) is None:
+        if not is_supervised(record) or time.monotonic() > deadline_s:
+            return None
+        time.sleep(_LOOK_S)
+    return client
+
+
+def is_supervised(record: Record) -> bool:
+    """Whether the mount's supervisor lives. Its ID may belong to another process since."""
+    if record.supervisor is None:
+        return False
+    try:
+        words = Path(f"/proc/{record.supervisor}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return b"drivefs.supervisor" in words and os.fsencode(str(record.log)) in words
+
+
+def end_supervisor(record: Record) -> bool:
+    """Let nobody bring the mount back any more, and end its process; whether there was anybody.
+
+    Raises UserError when it takes too long.
+    """
+    if not is_supervised(record) or record.supervisor is None:
+        return False
+    try:
+        process = os.pidfd_open(record.supervisor)
+        try:
+            signal.pidfd_send_signal(process, signal.SIGTERM)
+            gone, _, _ = select.select([process], [], [], END_S)
+        finally:
+            os.close(process)
+    except ProcessLookupError:
+        return True
+    if not gone:
+        raise UserError(f"The process {record.supervisor} has not ended: 'kill -9 {record.supervisor}' ends it.")
+    return True
 
 
 def get_running(path: Path | None) -> Running:
@@ -209,7 +267,7 @@ def clear_stale(mountpoint: Path) -> bool:
     found = False
     while (entry := find_mount_at(mountpoint)) is not None and entry.is_fuse:
         record = find_record(mountpoint) if entry.fs_type == FUSE_TYPE else None
-        client = connect(record.cache_dir) if record is not None else None
+        client = reach(record) if record is not None else None
         if client is not None:
             raise UserError(
                 f"{mountpoint} is mounted by drivefs already (process {client.pid}): use it, or end it first "
@@ -222,6 +280,14 @@ def clear_stale(mountpoint: Path) -> bool:
         unmount(mountpoint, lazy=True)
         found = True
     return found
+
+
+def clear_dead(mountpoint: Path) -> None:
+    """Take the mount of a process of ours that has died off its path. Raises UserError when something lives there."""
+    while (entry := find_mount_at(mountpoint)) is not None and entry.fs_type == FUSE_TYPE:
+        if not _is_dead(mountpoint):
+            raise UserError(f"{mountpoint} is mounted again already.")
+        unmount(mountpoint, lazy=True)
 
 
 def ensure_mountpoint(mountpoint: Path) -> bool:

@@ -237,12 +237,19 @@ class Mounted:
 
     def kill(self) -> None:
         """SIGKILL for all of its processes; the mount point stays behind as a dead mount."""
-        pids = self.processes()
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        for pid in pids:
-            assert _wait_for_end(pid, 10.0), f"process {pid} outlives SIGKILL"
+        while pids := self.processes():  # the first to go may have been replaced by the last
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            for pid in pids:
+                assert _wait_for_end(pid, 10.0), f"process {pid} outlives SIGKILL"
+
+    def kill_daemon(self) -> int:
+        """SIGKILL for the process that serves the mount, and only for it; its ID."""
+        pid = int(self.status()["pid"])
+        os.kill(pid, signal.SIGKILL)
+        assert _wait_for_end(pid, 10.0), f"process {pid} outlives SIGKILL"
+        return pid
 
     def dispose(self) -> None:
         """End whatever is left; never fails because there is nothing."""

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "drivefs"
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__"}),
-    frozenset({"cli", "notebook"}),
+    frozenset({"cli", "notebook", "daemon"}),
     frozenset({"app"}),
     frozenset({"answers"}),
     frozenset({"mounts"}),
@@ -25,7 +25,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"sync"}),
     frozenset({"drive", "store"}),
     frozenset({"model"}),
-    frozenset({"errors"}),
+    frozenset({"errors", "supervisor"}),
 )
 """From the top down; what stands beside another in one row does not know it."""
 

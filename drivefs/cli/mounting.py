@@ -23,6 +23,7 @@ from drivefs.mounts import (
     FUSE_TYPE,
     check_fuse,
     clear_stale,
+    end_supervisor,
     ensure_mountpoint,
     find_mount_at,
     find_record,
@@ -100,12 +101,12 @@ def _serve_here(settings: Settings, made: bool) -> None:
 
 
 def _start(settings: Settings, log_file: Path) -> Json:
-    """Start the process in the background, and wait until the mount answers. Raises UserError as it says."""
+    """Start the processes in the background, and wait until the mount answers. Raises UserError as it says."""
     stderr = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         process = subprocess.Popen(
             # -P: what lies in the working folder is not imported.
-            [sys.executable, "-P", "-m", "drivefs.app", log_file],
+            [sys.executable, "-P", "-m", "drivefs.supervisor", log_file],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -170,6 +171,9 @@ def umount(mountpoint: Path, no_wait: bool, timeout: float | None) -> None:
     mountpoint = resolve(mountpoint)
     mounted = next((one for one in running() if one.record.mountpoint == mountpoint), None)
     if mounted is None:
+        record = find_record(mountpoint)
+        if record is not None:
+            end_supervisor(record)
         _clear_dead(mountpoint)
         return
     started_s = time.monotonic()

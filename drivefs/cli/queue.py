@@ -14,7 +14,8 @@
   mounts       a list; running mounts, and cache folders without a mount in which something waits:
     mountpoint, cache_dir, log, account, root, endpoint, read_only
     running                 whether its process answers; where it does not, all below but `queue` is null or empty
-    pid, since              its process, and when it was mounted (seconds since the epoch)
+    pid, since              its process, and when it was mounted, or brought back (seconds since the epoch)
+    restarts                how often its process died and was brought back
     queue                   files, bytes: what waits for Drive; parked: how many of the files cannot be sent;
                             writing_files, writing_bytes: open and changed; oldest_path, oldest_s: waits for longest
     uploads                 under way: [{path, bytes, done_bytes, rate_bytes_s}]
@@ -35,9 +36,9 @@ from pathlib import Path
 import click
 
 from drivefs.cli.progress import FlushProgress, files_text, size_text, time_text
-from drivefs.control import Json, connect
+from drivefs.control import Json
 from drivefs.errors import CacheDamaged, TimedOut, UserError
-from drivefs.mounts import Record, Running, get_running, read_records, resolve, running
+from drivefs.mounts import Record, Running, get_running, reach, read_records, resolve, running
 from drivefs.store.survey import survey
 
 # --- flush ---
@@ -121,7 +122,7 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
     for record in read_records():
         if wanted is not None and record.mountpoint not in (wanted, *wanted.parents):
             continue
-        client = connect(record.cache_dir)
+        client = reach(record)
         state = client.ask("status") if client is not None else _at_rest(record)
         queue = state["queue"]
         if wanted is not None or state["running"] or queue is None or queue["files"] or queue["writing_files"]:
@@ -147,7 +148,7 @@ def _at_rest(record: Record) -> Json:
         "endpoint": record.endpoint,
         "read_only": record.read_only,
         "running": False,
-        **dict.fromkeys(("pid", "since", "queue", "pause", "offline", "quota", "cache")),
+        **dict.fromkeys(("pid", "since", "restarts", "queue", "pause", "offline", "quota", "cache")),
         "uploads": [],
         "parked": [],
     }
@@ -185,6 +186,9 @@ def _show(state: Json) -> None:
     where = state["endpoint"] or "Google Drive"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state["since"]))
     click.echo(f"{state['mountpoint']}: {where}{mode}, mounted since {since} (process {state['pid']})")
+    if state["restarts"]:
+        times = "once" if state["restarts"] == 1 else f"{state['restarts']} times"
+        click.echo(f"  Restarted  {times}, for its process had died: the log says more")
     if queue["files"]:
         oldest = f", the oldest for {time_text(queue['oldest_s'])}: {queue['oldest_path']}"
         click.echo(f"  Waiting    {files_text(queue['files'], queue['bytes'])}{oldest}")

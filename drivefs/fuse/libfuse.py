@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,6 +55,9 @@ def serve(vfs: Vfs, mountpoint: Path, options: MountOptions, on_ready: Callable[
             ) from error
         # Ended by a signal; or the kernel took the mount away.
         log.info("The mount ended with libfuse's code %s.", error)
+    finally:
+        # libfuse leaves it at its default, with which a connection that Drive drops ends the process.
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
 def _check_device() -> None:

@@ -528,14 +528,14 @@ def test_disk_that_fills_up_beside_the_mount_loses_nothing(
 # --- the end of the process ---
 
 
-def test_sigterm_sends_what_waits_and_ends(person: Person, drive: Drive) -> None:
+@pytest.mark.parametrize("to", ["daemon", "supervisor", "both"])
+def test_sigterm_sends_what_waits_and_ends(person: Person, drive: Drive, to: str) -> None:
     person.succeed(person.mount())
-    (person.mountpoint / "term").write_text("sent at the end")
-    (pid,) = person.processes()
-    os.kill(pid, signal.SIGTERM)
+    (person.mountpoint / f"term-{to}").write_text("sent at the end")
+    terminate(person, to)
     wait_for(lambda: person.processes() == [])
     assert find_mount_at(person.mountpoint) is None
-    assert drive.admin.read_file("term") == b"sent at the end"
+    assert drive.admin.read_file(f"term-{to}") == b"sent at the end"
 
 
 def test_sigterm_ends_a_mount_in_use_too(person: Person, drive: Drive) -> None:
@@ -543,8 +543,7 @@ def test_sigterm_ends_a_mount_in_use_too(person: Person, drive: Drive) -> None:
     fd = os.open(person.mountpoint / "term-open", os.O_WRONLY | os.O_CREAT)
     try:
         os.write(fd, b"so far")
-        (pid,) = person.processes()
-        os.kill(pid, signal.SIGTERM)
+        terminate(person, "both")
         wait_for(lambda: person.processes() == [])
         assert find_mount_at(person.mountpoint) is None
         with pytest.raises(OSError):
@@ -553,6 +552,16 @@ def test_sigterm_ends_a_mount_in_use_too(person: Person, drive: Drive) -> None:
         with contextlib.suppress(OSError):
             os.close(fd)  # tells once more that the mount has gone
     assert drive.admin.read_file("term-open") == b"so far"
+
+
+def terminate(person: Person, to: str) -> None:
+    """SIGTERM to the process that serves the mount, to its supervisor, or to all, as a shutdown does."""
+    (told,) = json.loads(person.succeed(person.run("status", person.mountpoint, "--json")))["mounts"]
+    processes = person.processes()
+    assert len(processes) == 2 and told["pid"] in processes
+    for pid in processes:
+        if to == "both" or (pid == told["pid"]) is (to == "daemon"):
+            os.kill(pid, signal.SIGTERM)
 
 
 def test_unmount_by_hand_sends_what_waits(person: Person, drive: Drive) -> None:
