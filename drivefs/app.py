@@ -57,7 +57,7 @@ log = logging.getLogger(__name__)
 SYNC_S = 5.0
 """What a power cut may take of what was written without fsync (design, promise 2)."""
 
-DOWNLOADS_AT_ONCE = 16
+DOWNLOADS_AT_ONCE = 64
 REQUESTS_AT_ONCE = 16
 FIRST_CONTACT_S = 10.0
 """An endpoint that does not answer the first call in this time is taken for dead; once it is asked again."""
@@ -160,7 +160,7 @@ class Mounted:
         self._uploads = ThreadPoolExecutor(SMALL_AT_ONCE + LARGE_AT_ONCE, "upload")
         self._requests = ThreadPoolExecutor(REQUESTS_AT_ONCE, "control")
         self._mirror = Mirror(store, self._drive)
-        self._downloader = Downloader(store, self._drive, self._downloads)
+        self._downloader = Downloader(store, self._drive, self._downloads, free_bytes=self._free_bytes)
         trash = Trash(store, self._drive.at(Priority.PUBLISH), parse_trash_limit(settings.trash_limit))
         self._uploader = Uploader(store, self._drive, self._mirror, self._downloader, trash, self._uploads)
         self._vfs = Vfs(
@@ -187,6 +187,10 @@ class Mounted:
         self._stop = threading.Event()
         self._served = threading.Event()  # `serve` has returned
         self._ending = threading.Lock()  # taken once, by whoever ends the mount
+
+    def _free_bytes(self) -> int:
+        """What the cache may still take before it evicts."""
+        return max(0, (self._cache_limit_bytes or 0) - self._store.content.clean_bytes())
 
     def run(self, on_ready: Callable[[Json], None]) -> None:
         """Serve until unmounted or told to end by a signal. Raises UserError when it cannot be mounted."""

@@ -149,6 +149,15 @@ class Nodes:
         )
         return [_node(row) for row in rows]
 
+    def remote_files_after(self, parent: Inode, after: str, limit_bytes: int, limit: int) -> list[Node]:
+        """Files of a folder that have a checksum, up to `limit_bytes`, and none of them here; from a name on."""
+        rows = self._db.rows(
+            f"{_SELECT} WHERE parent = ? AND name > ? AND kind = 'file' AND generation IS NULL AND md5 IS NOT NULL"
+            " AND drive_id IS NOT NULL AND size_bytes BETWEEN 1 AND ? ORDER BY name LIMIT ?",
+            (parent, after, limit_bytes, limit),
+        )
+        return [_node(row) for row in rows]
+
     def confirmed_in(self, parent: Inode) -> list[tuple[DriveId, Inode]]:
         """Drive ID and inode of every entry of a folder that Drive has, or had."""
         rows = self._db.rows(

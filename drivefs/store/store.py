@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drivefs.errors import CacheDamaged
-from drivefs.model import ROOT_INODE, Generation, Inode, Kind
-from drivefs.store.content import ContentStore, State
+from drivefs.model import ROOT_INODE, Generation, Inode, Kind, RevisionId
+from drivefs.store.content import Base, ContentFile, ContentStore, State
 from drivefs.store.db import Database
 from drivefs.store.journal import Journal
-from drivefs.store.nodes import Nodes
+from drivefs.store.nodes import Node, Nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,19 @@ class Store:
             for entry in orphans:
                 os.replace(entry.path, quarantine / entry.name)
         return len(orphans)
+
+    def remote_content(self, node: Node) -> ContentFile:
+        """A clean, empty content file for a node whose bytes are on Drive only; the caller fills and closes it.
+
+        Part of the caller's transaction. Raises CacheDamaged, CacheFull.
+        """
+        if node.drive_id is None:
+            raise CacheDamaged(f"The content of inode {node.inode} is missing from the cache.")
+        with self.db.transaction():
+            base = Base(node.drive_id, node.revision or RevisionId(""))
+            file = self.content.create_clean(node.inode, node.size_bytes, base)
+            self.nodes.update(node.inode, generation=file.generation)
+            return file
 
     def evict(self, room_bytes: int) -> int:
         """Drop clean content that nobody has open, least recently used first, until `room_bytes` are freed or

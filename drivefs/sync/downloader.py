@@ -27,6 +27,7 @@ from drivefs.model import DriveId, Inode, Priority, RevisionId
 from drivefs.store.content import Base, ContentFile, State
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
+from drivefs.sync.neighbours import Neighbours
 from drivefs.sync.readahead import Pattern
 
 log = logging.getLogger(__name__)
@@ -39,9 +40,6 @@ REQUEST_BYTES = 8 << 20
 
 UNIT_BYTES = 64 << 10
 """What a reader at random asks for is rounded to this."""
-
-SMALL_BYTES = 1 << 20
-"""A transfer of up to this size is one of a reader at random: others need not go round it."""
 
 AT_ONCE = 8
 """Longer transfers of one file: 230 MB/s under the same conditions, which is more than one file can be read at."""
@@ -72,6 +70,7 @@ class _Transfer:
     at: int
     asked: bool  # somebody has waited for it, and hears of its failure
     drive: Drive
+    between: bool = False  # a reader's at random, of little: the others need not go round it
     error: BaseException | None = None
 
 
@@ -103,6 +102,7 @@ class Downloader:
         self._spare = drive.at(Priority.SPECULATION)
         self._executor = executor
         self._free_bytes = free_bytes or (lambda: shutil.disk_usage(store.folder).free)
+        self._neighbours = Neighbours(store, executor, self._bring, self._free_bytes)
         self._lock = threading.Lock()
         self._progress = threading.Condition(self._lock)
         self._readings: WeakKeyDictionary[ContentFile, _Reading] = WeakKeyDictionary()  # guarded by _lock
@@ -163,7 +163,7 @@ class Downloader:
     ) -> list[_Transfer]:
         """Begin transfers of what is missing between `start` and `stop`, as many as may run at once."""
         begun: list[_Transfer] = []
-        running = [each for each in reading.under_way if each.stop - each.start > SMALL_BYTES]
+        running = [each for each in reading.under_way if not each.between]
         size_bytes = file.size_bytes
         offset = start
         for gap_start, gap_stop in file.gaps(start, stop):
@@ -202,12 +202,28 @@ class Downloader:
                     return begun
                 start = offset // UNIT_BYTES * UNIT_BYTES
                 stop = min(-(-gap_stop // UNIT_BYTES) * UNIT_BYTES, start + REQUEST_BYTES, size_bytes)
-                transfer = _Transfer(start, stop, start, True, self._drive)
+                transfer = _Transfer(start, stop, start, True, self._drive, between=True)
                 self._count_in(file, reading, transfer)
                 begun.append(transfer)
                 relied.add(transfer)
                 offset = stop
         return begun
+
+    def opened(self, node: Node) -> None:
+        """A file is opened for reading: others beside it may be wanted soon. Returns at once."""
+        self._neighbours.opened(node)
+
+    def _bring(self, file: ContentFile) -> None:
+        """Fetch a whole small file that nobody has asked for, in this thread. Raises DriveError, CacheFull."""
+        with self._lock:
+            reading = self._readings.setdefault(file, _Reading())
+            if reading.under_way:
+                return  # a reader was faster
+            transfer = _Transfer(0, file.size_bytes, 0, False, self._spare)
+            self._count_in(file, reading, transfer)
+        self._run(file, reading, transfer)
+        if transfer.error is not None:
+            raise transfer.error
 
     @staticmethod
     def _count_in(file: ContentFile, reading: _Reading, transfer: _Transfer) -> None:

@@ -118,6 +118,8 @@ class Files:
                 raise IsDirectory("A folder cannot be opened as a file.")
             if writable or flags & os.O_TRUNC:
                 self._rights.check(node)
+            else:
+                self._downloader.opened(node)
             with opened.lock:
                 if flags & os.O_TRUNC:
                     self._truncate(opened, 0)

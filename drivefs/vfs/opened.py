@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from drivefs.errors import CacheDamaged
-from drivefs.model import Inode, Kind, RevisionId
-from drivefs.store.content import Base, ContentFile, State
+from drivefs.model import Inode, Kind
+from drivefs.store.content import ContentFile, State
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 
@@ -125,18 +124,9 @@ class OpenFiles:
                 if node.generation is not None:
                     file = self._store.content.open(node.generation)
                 else:
-                    file = self._from_drive(node)
+                    file = self._store.remote_content(node)
             opened.file = file
         return file
-
-    def _from_drive(self, node: Node) -> ContentFile:
-        if node.drive_id is None:
-            raise CacheDamaged(f"The content of inode {node.inode} is missing from the cache.")
-        with self._store.db.transaction():
-            base = Base(node.drive_id, node.revision or RevisionId(""))
-            file = self._store.content.create_clean(node.inode, node.size_bytes, base)
-            self._store.nodes.update(node.inode, generation=file.generation)
-            return file
 
     # --- how it looks ---
 

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from drivefs.model import Inode
 from drivefs.store.content import ContentFile
+from drivefs.store.nodes import Node
 
 
 class Space(Protocol):
@@ -39,6 +40,10 @@ class Downloader(Protocol):
 
     def ensure(self, file: ContentFile, start: int, stop: int) -> None:
         """Wait until [start, stop), as far as the file goes, is here. Raises DriveError, CacheFull, SignInNeeded."""
+        ...
+
+    def opened(self, node: Node) -> None:
+        """A file is opened for reading: others beside it may be wanted soon. Returns at once."""
         ...
 
     def ensure_target(self, inode: Inode) -> str:

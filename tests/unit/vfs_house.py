@@ -63,6 +63,9 @@ class FakeDownloader:
             self.fetched.append((gap_start, gap_stop))
             file.fill(gap_start, self.remote[file.base.revision][gap_start:gap_stop])
 
+    def opened(self, node: Node) -> None:
+        pass
+
     def ensure_target(self, inode: Inode) -> str:
         return self.targets[inode]
 
