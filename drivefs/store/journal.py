@@ -106,7 +106,7 @@ class Journal(Queue):
             if target.drive_id is None:
                 self.removed(target)
                 self._enqueue(source, Barrier.NONE, renew=source.drive_id is None)
-            elif self._is_temporary(source):
+            elif source.kind is target.kind and self._is_temporary(source):
                 self._take_over(source, target)
             else:
                 self._enqueue(source, Barrier.FOLDER, renew=True)
@@ -181,6 +181,7 @@ class Journal(Queue):
             ours=True,
             drive_id=drive_id,
             confirmed_ns=None,
+            revision=source.revision,
         )
         self._enqueue(left, Barrier.MOUNT, renew=True)
 
@@ -256,10 +257,17 @@ class Journal(Queue):
         )
 
     def published(
-        self, node: Node, remote: RemoteFile, remote_meta: str, claim: Claim | None = None, *, sent: bool = False
+        self,
+        node: Node,
+        remote: RemoteFile,
+        remote_meta: str,
+        claim: Claim | None = None,
+        *,
+        sent: bool = False,
+        news: bool = False,
     ) -> None:
         """Drive has the node as it was when it was taken (`node`, and the content in `claim`). `sent`: bytes
-        went with it.
+        went with it. `news`: the answer tells of others' changes too; those are left to the changes feed.
 
         What changed since then stays in the journal.
         """
@@ -268,13 +276,13 @@ class Journal(Queue):
             if owner is None:
                 # Removed, and Drive has been told already.
                 return
-            values: dict[str, object] = {
-                "remote_name": remote.name,
-                "remote_parent": remote.parent,
-                "remote_meta": remote_meta,
-                "remote_version": remote.version,
-                "confirmed_ns": _confirmed_ns(owner),
-            }
+            values: dict[str, object] = {"remote_meta": remote_meta, "confirmed_ns": _confirmed_ns(owner)}
+            if not news:
+                values |= {
+                    "remote_name": remote.name,
+                    "remote_parent": remote.parent,
+                    "remote_version": remote.version,
+                }
             if sent:
                 values |= {"revision": remote.revision, "md5": remote.md5}
             now = self._nodes.update(owner.inode, **values)

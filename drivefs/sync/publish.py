@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 
 from drivefs.drive.api import Drive
-from drivefs.errors import BadReply, IdInUse, ServerFault, SessionGone, Superseded, Unreachable
+from drivefs.errors import BadReply, IdInUse, RemoteNotFound, ServerFault, SessionGone, Superseded, Unreachable
 from drivefs.model import (
     CreateTarget,
     DriveId,
@@ -30,7 +30,7 @@ from drivefs.store.nodes import Node
 from drivefs.store.queue import Job
 from drivefs.store.store import Store
 from drivefs.sync.conflicts import keep_beneath, set_aside
-from drivefs.sync.metadata import remote_meta, to_create, to_update
+from drivefs.sync.metadata import remote_meta, to_create, to_update, wanted_name
 from drivefs.sync.mirror import Mirror
 from drivefs.sync.order import SMALL_LIMIT_BYTES
 
@@ -151,7 +151,13 @@ class Publisher:
             return
         else:
             remote = self._without_content(node, known)
-        self._store.journal.published(node, remote, remote_meta(remote), claim, sent=content is not None)
+        sent = content is not None
+        if sent and remote.trashed:
+            log.warning("%s was trashed on Drive while it was sent: it is made anew.", remote.name)
+            self._store.journal.lost_on_drive(node)
+            return
+        news = self._tells_news(node, remote, sent=sent)
+        self._store.journal.published(node, remote, remote_meta(remote), claim, sent=sent, news=news)
 
     def _remove(self, node: Node) -> None:
         if node.drive_id is None:
@@ -164,13 +170,32 @@ class Publisher:
                 self._mirror.take(remote)
         else:
             trashed = node.confirmed_ns is not None
-            if trashed:
+            if trashed or self._is_changed(node):
                 self._drive.trash(node.drive_id)
             else:
                 self._drive.delete(node.drive_id)  # made by us a moment ago, if it is there at all: no trace of it
             self._store.journal.removal_published(node.inode, trashed=trashed)
 
+    def _is_changed(self, node: Node) -> bool:
+        """Whether somebody has changed a file that has lost its place here since it was published."""
+        if node.revision is None:
+            return False
+        assert node.drive_id is not None
+        try:
+            return self._drive.get(node.drive_id).revision != node.revision
+        except RemoteNotFound:
+            return False
+
     # --- what Drive has, and what it is to be told ---
+
+    def _tells_news(self, node: Node, remote: RemoteFile, *, sent: bool) -> bool:
+        """Whether Drive's answer differs in more than what it was told."""
+        return (
+            remote.trashed
+            or (not sent and node.confirmed_ns is not None and remote.revision != node.revision)
+            or remote.name != wanted_name(node)
+            or remote.parent != self._parent_id(node)
+        )
 
     def _known(self, job: Job, node: Node, content: _Reader | _Target | None) -> RemoteFile | None:
         """What Drive has now: before content replaces content, and after a failed try, which may have worked."""
@@ -266,7 +291,7 @@ class Publisher:
         began = time.monotonic()
         remote = self._replace(job, node, content)
         if time.monotonic() - began > UNSEEN_S:
-            self._look_beneath(node, remote, known)
+            self._look_beneath(job, node, remote, known)
         return remote
 
     def _replace(self, job: Job, node: Node, content: _Reader | _Target) -> RemoteFile:
@@ -281,14 +306,14 @@ class Publisher:
                 self._store.journal.set_tried(node.drive_id, content.md5())
             raise
 
-    def _look_beneath(self, node: Node, remote: RemoteFile, known: RemoteFile) -> None:
+    def _look_beneath(self, job: Job, node: Node, remote: RemoteFile, known: RemoteFile) -> None:
         """Whether somebody else's content came in while ours was on its way (v3 has no If-Match)."""
         revisions = self._drive.revisions(remote.id)
         ids = [revision.id for revision in revisions]
         if remote.revision not in ids[1:]:
             return
         beneath = revisions[ids.index(remote.revision) - 1]
-        if beneath.id != known.revision and beneath.md5 not in (known.md5, remote.md5):
+        if beneath.id != known.revision and beneath.md5 not in (known.md5, remote.md5, job.tried_md5):
             keep_beneath(self._store, node, remote, beneath)
 
     def _send(self, job: Job, target: UploadTarget, content: _Reader | _Target) -> RemoteFile:

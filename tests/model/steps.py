@@ -303,15 +303,17 @@ class Rename(Step):
         assert entry is not None
         if target.drive_id is None or after.drive_id != target.drive_id:
             assert after.drive_id == source.drive_id, "neither its own ID nor the target's"
-            assert target.drive_id is None or not self._must_take_over(world, source), "the target's ID is lost"
+            assert target.drive_id is None or not self._must_take_over(world, source, target), (
+                "the target's ID is lost"
+            )
             _removed(world, target)
         else:
             entry.drive_id = target.drive_id if target.confirmed_ns is not None else None
 
     @staticmethod
-    def _must_take_over(world: World, source: Node) -> bool:
+    def _must_take_over(world: World, source: Node, target: Node) -> bool:
         """Promise 5: a temporary file of ours."""
-        if source.kind is Kind.FOLDER:
+        if source.kind is Kind.FOLDER or source.kind is not target.kind:
             return False
         if source.drive_id is None:
             return True
