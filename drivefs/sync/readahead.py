@@ -60,9 +60,9 @@ class Pattern:
                 stream.read_bytes += max(0, stop - stream.position)
                 stream.position = max(stream.position, stop)
                 return stream.window_bytes
-        if start:
+        if start > SLACK_BYTES:
             self._elsewhere += 1
-        stream = _Stream(stop, stop - start, 0 if start else FIRST_BYTES)
+        stream = _Stream(stop, stop - start, 0 if start > SLACK_BYTES else FIRST_BYTES)
         self._streams = [*self._streams[1 - STREAMS :], stream]
         return stream.window_bytes
 
