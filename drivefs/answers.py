@@ -14,9 +14,10 @@ from dataclasses import asdict
 from drivefs.control import Handler, Json
 from drivefs.model import Inode
 from drivefs.mounts import Record, find_mount_at, unmount
-from drivefs.store.queue import Job, JobState
+from drivefs.store.queue import Job
 from drivefs.store.store import Store
 from drivefs.sync.mirror import Mirror
+from drivefs.sync.order import parked_above
 from drivefs.sync.uploader import Uploader
 
 STEP_S = 0.5
@@ -152,7 +153,9 @@ class Answers:
                 journal.progress.wait(STEP_S)
             left = journal.left(seq)
             stuck = left.parked == left.jobs or (
-                left.parked > 0 and not under_way and all(self._waits_for_parked(job) for job in self._jobs(seq))
+                left.parked > 0
+                and not under_way
+                and all(parked_above(job, self._store.nodes, journal.find) for job in self._jobs(seq))
             )
         state = "done" if left.jobs == 0 else "failed" if stuck else "ended" if self.ended.is_set() else "timed-out"
         return {
@@ -173,13 +176,6 @@ class Answers:
 
     def _jobs(self, seq: int) -> list[Job]:
         return list(self._store.journal.waiting_up_to(seq))
-
-    def _waits_for_parked(self, job: Job) -> bool:
-        """Whether a job is parked, or lies in a folder that cannot be made."""
-        if job.state is JobState.PARKED:
-            return True
-        above = (self._store.journal.find(folder) for folder in self._store.nodes.ancestors(job.inode))
-        return any(each is not None and each.state is JobState.PARKED for each in above)
 
     # --- refresh ---
 

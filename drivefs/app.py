@@ -170,6 +170,7 @@ class Mounted:
             uid=os.getuid(),
             gid=os.getgid(),
             read_only=settings.read_only,
+            fsync_drive=settings.fsync == "drive",
         )
         self._cache_limit_bytes = settings.cache_size
         if self._cache_limit_bytes is None:
@@ -325,6 +326,7 @@ class Mounted:
             if flush_s > 0:
                 for _ in self._answers.publish(flush_s):
                     pass
+            self._vfs.end_waits()
             left = self._store.journal.left()
             log.info("Ended with %d files (%d bytes) waiting for Drive", left.jobs, left.size_bytes)
             self._answers.ended.set()

@@ -20,6 +20,7 @@ from drivefs.errors import UsageError
 from drivefs.model import TrashLimit
 
 TRANSPORTS = ("auto", "kernel", "libfuse")
+FSYNCS = ("local", "drive")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:iB|B)?", re.IGNORECASE)
 _AGE = re.compile(r"(\d+(?:\.\d+)?)([dh])")
@@ -46,6 +47,8 @@ class Settings:
     """Root URL of the API; None: Google's."""
     transport: str = "auto"
     """The way to the kernel: auto takes the best one there is."""
+    fsync: str = "local"
+    """What fsync(2) waits for: the disk of the cache, or Drive."""
     passthrough: bool = True
     """Whether the kernel may read and write local files itself, where it can."""
     options: tuple[str, ...] = ()
@@ -153,6 +156,12 @@ def _transport(value: object) -> str:
     return str(value)
 
 
+def _fsync(value: object) -> str:
+    if value not in FSYNCS:
+        raise ValueError(f"one of {', '.join(FSYNCS)}")
+    return str(value)
+
+
 def _options(value: object) -> tuple[str, ...]:
     parts = value if isinstance(value, list | tuple) else str(value).split(",")
     return tuple(option for part in parts for option in str(part).split(",") if option)
@@ -169,17 +178,20 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "credentials": _path,
     "endpoint": _endpoint,
     "transport": _transport,
+    "fsync": _fsync,
     "passthrough": _truth,
     "options": _options,
     "stop_timeout": _seconds,
 }
 assert set(_PARSERS) == {field.name for field in fields(Settings)} - {"mountpoint"}
 
-_IN_OPTIONS: Mapping[str, tuple[str, bool]] = {
+_IN_OPTIONS: Mapping[str, tuple[str, bool | str]] = {
     "ro": ("read_only", True),
     "rw": ("read_only", False),
     "allow_other": ("allow_other", True),
     "no_passthrough": ("passthrough", False),
+    "fsync=local": ("fsync", "local"),
+    "fsync=drive": ("fsync", "drive"),
 }
 """Mount options (mount(8)) that are settings of ours."""
 
@@ -201,8 +213,8 @@ def load_settings(mountpoint: Path, flags: Mapping[str, object], environ: Mappin
     plain: list[str] = []
     for option in values.get("options", ()):
         if option in _IN_OPTIONS:
-            name, truth = _IN_OPTIONS[option]
-            values[name] = truth
+            name, meant = _IN_OPTIONS[option]
+            values[name] = meant
         else:
             plain.append(option)
     values["options"] = tuple(plain)

@@ -119,6 +119,14 @@ class BadHandle(FsError):
     """The handle is closed, or not open for this."""
 
 
+class NotPublished(FsError):
+    """fsync was to wait for Drive, which does not take the file."""
+
+
+class Interrupted(FsError):
+    """Whoever waited is to end."""
+
+
 class ReadFailed(FsError):
     """The bytes are on Drive, and could not be fetched."""
 

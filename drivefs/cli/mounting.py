@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from drivefs.cli.progress import FlushProgress, files_text
-from drivefs.config import TRANSPORTS, Settings, config_file, load_settings
+from drivefs.config import FSYNCS, TRANSPORTS, Settings, config_file, load_settings
 from drivefs.control import Client, Json, told_error
 from drivefs.errors import TimedOut, UserError
 from drivefs.mounts import (
@@ -53,6 +53,7 @@ STOP_WAIT_S = 60.0
     help="How much (10G), or for how long (7d), files made here and removed stay in Drive's trash (default: 10G).",
 )
 @click.option("--allow-other", is_flag=True, default=None, help="Let other users in.")
+@click.option("--fsync", type=click.Choice(FSYNCS), help="What fsync(2) waits for (default: local, the disk).")
 @click.option("--transport", type=click.Choice(TRANSPORTS), help="The way to the kernel (default: auto).")
 @click.option("--foreground", is_flag=True, help="Stay in the foreground, and log to standard error.")
 @click.option("--credentials", metavar="FILE", help="An authorized-user or service-account file.")

@@ -19,6 +19,7 @@ from typing import Any
 
 from drivefs.errors import DriveError, DrivefsError, StoreError, UserError
 from drivefs.fuse.errno_map import errno_of
+from drivefs.fuse.kernel.interrupts import is_ending
 from drivefs.fuse.operations import BLOCK_BYTES, FORMAT, Operations
 from drivefs.vfs.opened import Attributes
 
@@ -48,6 +49,8 @@ class Binding:
     module: str
     library_version: tuple[int, int]
     run: Callable[..., Any]
+    interrupted: Callable[[], bool]
+    """Whether whoever made the call that this thread handles is to end: a signal came that ends programs."""
 
 
 def load() -> Binding:
@@ -92,9 +95,12 @@ def _import(name: str, library: str) -> Any:
 def _bind(name: str, module: Any) -> Binding:
     version = int(module._libfuse.fuse_version())
     base = 10 if version < 100 else 100
-    if name == "fuse":
-        return Binding(name, divmod(version, base), _classic(module))
-    return Binding(name, divmod(version, base), _modern(module))
+    kind = _classic(module) if name == "fuse" else _modern(module)
+
+    def interrupted() -> bool:
+        return bool(module._libfuse.fuse_interrupted()) and is_ending(module.fuse_get_context()[2])
+
+    return Binding(name, divmod(version, base), kind, interrupted)
 
 
 class _Callbacks:

@@ -27,6 +27,8 @@ ERRNO: dict[type[errors.DrivefsError], int] = {
     errors.NotSupported: errno.EOPNOTSUPP,
     errors.NoSpace: errno.ENOSPC,
     errors.BadHandle: errno.EBADF,
+    errors.NotPublished: errno.EIO,
+    errors.Interrupted: errno.EINTR,
     errors.ReadFailed: errno.EIO,
     errors.ReadTimedOut: errno.ETIMEDOUT,
     errors.DriveError: errno.EIO,

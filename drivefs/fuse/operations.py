@@ -39,6 +39,8 @@ class Operations:
         self._on_ready = on_ready
         self.answered = False
         """Whether the mount ever came to be."""
+        self.interrupted: Callable[[], bool] = lambda: False
+        """Whether whoever made the call that this thread handles is to end."""
 
     def init(self, _path: str) -> None:
         self.answered = True
@@ -170,7 +172,7 @@ class Operations:
         self._files.flush(fi.fh)
 
     def fsync(self, _path: str | None, _datasync: int, fi: Any) -> None:
-        self._files.sync(fi.fh)
+        self._files.sync(fi.fh, self.interrupted)
 
     def fsyncdir(self, _path: str | None, _datasync: int, _fh: int) -> None:
         self._files.sync_names()

@@ -259,7 +259,10 @@ class Queue:
             )
         ]
 
-    def hasten(self) -> None:
-        """Do not wait for quiet: everything may be published now."""
-        self._db.run("UPDATE jobs SET ready_ns = 0 WHERE attempts = 0")
+    def hasten(self, inode: Inode | None = None) -> None:
+        """Do not wait for quiet: everything, or this one, may be published now."""
+        if inode is None:
+            self._db.run("UPDATE jobs SET ready_ns = 0 WHERE attempts = 0")
+        else:
+            self._db.run("UPDATE jobs SET ready_ns = 0 WHERE attempts = 0 AND inode = ?", (inode,))
         self.changed.set()

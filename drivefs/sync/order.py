@@ -73,6 +73,14 @@ def publishable(
             pending_large |= chains[parent.inode]
 
 
+def parked_above(job: Job, nodes: Nodes, find_job: Callable[[Inode], Job | None]) -> Job | None:
+    """The parked job without which `job` cannot go: itself, or that of a folder it lies in."""
+    if job.state is JobState.PARKED:
+        return job
+    above = (find_job(folder) for folder in nodes.ancestors(job.inode))
+    return next((each for each in above if each is not None and each.state is JobState.PARKED), None)
+
+
 def has_something(job: Job, node: Node) -> bool:
     """Whether there is anything to tell Drive yet: a new file has nothing until it is closed."""
     return node.kind is not Kind.FILE or job.generation is not None or node.confirmed_ns is not None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -19,6 +20,7 @@ from drivefs.model import Inode, Kind
 from drivefs.store.content import ContentFile
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
+from drivefs.vfs.durable import Durability
 from drivefs.vfs.opened import OpenFile, OpenFiles
 from drivefs.vfs.ports import Downloader
 from drivefs.vfs.rights import Rights
@@ -35,6 +37,9 @@ SNAPSHOT_BUSY_BYTES = 256 << 20
 
 SNAPSHOT_NS_A_BYTE = 100
 """… and no more often than its size allows: 10 MB/s of copying and sending for one file."""
+
+TICK_NS = 20_000_000
+"""Disks date changes by a clock that ticks every 1 to 10 ms."""
 
 T = TypeVar("T")
 
@@ -59,8 +64,18 @@ class Handle:
 class Files:
     """The open files of one mount."""
 
-    def __init__(self, store: Store, downloader: Downloader, opened: OpenFiles, tree: Tree, rights: Rights) -> None:
+    def __init__(
+        self,
+        store: Store,
+        downloader: Downloader,
+        opened: OpenFiles,
+        tree: Tree,
+        rights: Rights,
+        durability: Durability | None,
+    ) -> None:
+        """With `durability`, fsync(2) waits for Drive."""
         self._store = store
+        self._durability = durability
         self._downloader = downloader
         self._opened = opened
         self._tree = tree
@@ -309,15 +324,24 @@ class Files:
             if end > self._opened.attributes(handle.opened.inode).size_bytes:
                 self._truncate(handle.opened, end)
 
-    def sync(self, number: int) -> None:
-        """fsync(2): the content is on the disk, then the journal's record of it."""
-        file = self.handle(number).opened.file
+    def sync(self, number: int, interrupted: Callable[[], bool] = lambda: False) -> None:
+        """fsync(2): the content is on the disk, then the journal's record of it; on Drive too, if that was asked for.
+
+        Only the wait for Drive is given up when `interrupted` says so. Raises NotPublished, Interrupted.
+        """
+        opened = self.handle(number).opened
+        file = opened.file
         if file is not None and file.use():
             try:
                 file.sync()
             finally:
                 file.close()
         self.sync_names()
+        if self._durability is not None:
+            with opened.lock:
+                self._snapshot_if_dirty(opened)
+                seq = self._store.journal.last_seq
+            self._durability.wait(opened.inode, seq, interrupted)
 
     def sync_names(self) -> None:
         """fsync(2) of a folder: every change of names that returned is on the disk."""
@@ -329,16 +353,21 @@ class Files:
         """Send a copy of every open file as it is now, so that a flush covers them."""
         for opened in self._opened.all():
             with opened.lock:
-                file = opened.file
-                if file is not None and opened.dirty and not self._is_unnamed(opened):
-                    self._snapshot(opened, file)
+                self._snapshot_if_dirty(opened)
+
+    def _snapshot_if_dirty(self, opened: OpenFile) -> None:
+        file = opened.file
+        if file is not None and opened.dirty and not self._is_unnamed(opened):
+            self._snapshot(opened, file)
 
     def _snapshot(self, opened: OpenFile, file: ContentFile) -> None:
         """Send a copy, unless this very state was sent before; the caller holds the lock."""
         state = (file.size_bytes, file.mtime_ns)
         if state != opened.sent:
+            settled = time.time_ns() - file.mtime_ns > TICK_NS
             self._store.journal.seal_snapshot(file)
-            opened.sent = state
+            # Another write within the same tick of the disk's clock would look like this one.
+            opened.sent = state if settled else None
 
     def snapshot_due(self, now_ns: int) -> None:
         """Send open files that rest for a while, or have been written for long, as they are now: logs and event

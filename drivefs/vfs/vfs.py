@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from drivefs.store.store import Store
+from drivefs.vfs.durable import Durability
 from drivefs.vfs.files import Files
 from drivefs.vfs.opened import OpenFiles
 from drivefs.vfs.ports import Downloader, Mirror
@@ -43,9 +44,11 @@ class Vfs:
         uid: int | None = None,
         gid: int | None = None,
         read_only: bool = False,
+        fsync_drive: bool = False,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """All files belong to `uid` and `gid`, by default those of the process."""
+        """All files belong to `uid` and `gid`, by default those of the process. With `fsync_drive`, fsync(2) of a
+        file waits for Drive."""
         self.uid = os.getuid() if uid is None else uid
         self.gid = os.getgid() if gid is None else gid
         self._mirror = mirror
@@ -53,7 +56,8 @@ class Vfs:
         rights = Rights(self.uid, self.gid, read_only)
         opened = OpenFiles(store)
         self.tree = Tree(store, mirror, downloader, opened, rights, now_ns=now_ns)
-        self.files = Files(store, downloader, opened, self.tree, rights)
+        self._durability = Durability(store)
+        self.files = Files(store, downloader, opened, self.tree, rights, self._durability if fsync_drive else None)
         self.xattrs = Xattrs(store, opened, self.tree, rights)
 
     def volume(self) -> Volume:
@@ -74,6 +78,10 @@ class Vfs:
     def dirty_open(self) -> int:
         """How many open files are being written."""
         return self.files.count_dirty()
+
+    def end_waits(self) -> None:
+        """Let no fsync(2) wait for Drive any longer."""
+        self._durability.end()
 
     def close(self) -> None:
         """Close what is still open, after the mount has gone."""

@@ -101,3 +101,15 @@ def test_settings_survive_the_way_to_another_process(tmp_path: Path) -> None:
 )
 def test_size_is_in_powers_of_1024(text: str, size_bytes: int) -> None:
     assert parse_size(text) == size_bytes
+
+
+@pytest.mark.parametrize("flags", [{"fsync": "drive"}, {"options": ("fsync=drive",)}])
+def test_config_fsync_is_a_flag_and_a_mount_option(tmp_path: Path, flags: dict[str, object]) -> None:
+    settings = load_settings(Path("/mnt"), flags, {}, tmp_path / "none")
+    assert (settings.fsync, settings.options) == ("drive", ())
+
+
+def test_config_fsync_waits_for_the_disk_unless_told(tmp_path: Path) -> None:
+    assert load_settings(Path("/mnt"), {}, {}, tmp_path / "none").fsync == "local"
+    with pytest.raises(UsageError, match="local, drive"):
+        load_settings(Path("/mnt"), {"fsync": "tape"}, {}, tmp_path / "none")

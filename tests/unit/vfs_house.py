@@ -73,13 +73,21 @@ class FakeDownloader:
 class VfsHouse:
     """The rooms, and shortcuts into them."""
 
-    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False, fsync_drive: bool = False) -> None:
         self.store = Store(folder)
         self.store.recover()
         self.mirror = FakeMirror(self.store)
         self.downloader = FakeDownloader()
         self.store.nodes.update(ROOT_INODE, listed=True)
-        self.vfs = Vfs(self.store, self.mirror, self.downloader, uid=1000, gid=1000, read_only=read_only)
+        self.vfs = Vfs(
+            self.store,
+            self.mirror,
+            self.downloader,
+            uid=1000,
+            gid=1000,
+            read_only=read_only,
+            fsync_drive=fsync_drive,
+        )
         self.fs = VfsFilesystem(self.vfs)
 
     def close(self) -> None:
@@ -127,6 +135,12 @@ class VfsHouse:
         self.store.db.run("DELETE FROM jobs WHERE inode = ?", (node.inode,))
         if node.generation is not None:
             self.store.content.mark(node.generation, State.CLEAN)
+
+    def publish_job(self, path: str) -> None:
+        """What the journal does when Drive has taken what waits of a file, while it may still be written."""
+        self.store.db.run("DELETE FROM jobs WHERE inode = ?", (self.node(path).inode,))
+        with self.store.journal.progress:
+            self.store.journal.progress.notify_all()
 
     def has_job(self, path: str) -> bool:
         return self.store.journal.find(self.node(path).inode) is not None

@@ -14,8 +14,7 @@ from pathlib import Path
 from drivefs.fuse.kernel.request import Request
 
 _ENDING = sum(
-    1 << (number - 1)
-    for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    1 << (number - 1) for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 )
 """Signals that are meant to end a program. The kernel interrupts for any: a read must not fail for a timer's."""
 
@@ -51,13 +50,13 @@ class Interrupts:
             if request is None:
                 self._early.append(unique)
                 return False
-        if not _is_ending(request.pid):
+        if not is_ending(request.pid):
             return False
         with self._lock:
             return self._waiting.pop(unique, None) is not None
 
 
-def _is_ending(pid: int) -> bool:
+def is_ending(pid: int) -> bool:
     """Whether a signal that ends programs is pending for a thread (proc_pid_status(5)); yes where nobody can tell."""
     with suppress(OSError, ValueError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():

@@ -35,7 +35,7 @@ BACKGROUND = 64
 
 _GONE = {errno.ENODEV, errno.ECONNABORTED, errno.EBADF}
 _AGAIN = {errno.EINTR, errno.EAGAIN, errno.ENOENT}
-_MAY_WAIT = {Opcode.LOOKUP, Opcode.READ, Opcode.READLINK, Opcode.READDIR, Opcode.READDIRPLUS}
+_MAY_WAIT = {Opcode.LOOKUP, Opcode.READ, Opcode.READLINK, Opcode.READDIR, Opcode.READDIRPLUS, Opcode.FSYNC}
 """What may wait for Drive, and changes nothing: to give it up costs nothing."""
 
 _WANTED = (
@@ -77,9 +77,7 @@ class Agreed:
 class Session:
     """One mount's conversation."""
 
-    def __init__(
-        self, fd: int, table: dict[int, Callable[[Request], Reply]], start_thread: StartThread
-    ) -> None:
+    def __init__(self, fd: int, table: dict[int, Callable[[Request], Reply]], start_thread: StartThread) -> None:
         """`table` has a function for each opcode that is known; it raises DrivefsError or OSError."""
         self._fd = fd
         self._table = table
