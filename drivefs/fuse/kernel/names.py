@@ -124,9 +124,7 @@ class Names:
         if valid & wire.FATTR_MODE:
             self._tree.set_mode(inode, mode & 0o7777)
         if valid & (wire.FATTR_UID | wire.FATTR_GID):
-            self._tree.set_owner(
-                inode, uid if valid & wire.FATTR_UID else -1, gid if valid & wire.FATTR_GID else -1
-            )
+            self._tree.set_owner(inode, uid if valid & wire.FATTR_UID else -1, gid if valid & wire.FATTR_GID else -1)
         if valid & wire.FATTR_KILL_SUIDGID:
             self.drop_privileges(inode)
         if valid & wire.FATTR_MTIME_NOW:
