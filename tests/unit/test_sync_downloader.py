@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from drivefs.errors import BadReply, RemoteNotFound, Unreachable
+from drivefs.errors import BadReply, DriveError, RemoteNotFound, Unreachable
 from drivefs.model import Inode
 from drivefs.store.content import Base, ContentFile
 from drivefs.sync.downloader import BLOCK_BYTES, CHECKS, UNIT_BYTES, Downloader
@@ -270,3 +270,28 @@ def test_downloader_completes_a_partly_local_file_before_it_is_published(tmp_pat
     house.drain()
     assert house.drive.content(house.drive.names()["f"]) == BIG[:5] + b"mine" + BIG[9:]
     assert Inode(1) != house.node("f").inode
+
+
+@pytest.mark.parametrize("size", [1_000, len(BIG)])
+@pytest.mark.parametrize("said", [-7, 7])
+def test_downloader_serves_nothing_of_a_file_whose_size_is_a_lie(tmp_path: Path, size: int, said: int) -> None:
+    drive = FakeDrive()
+    drive.put("f", BIG[:size])
+    drive.change(drive.names()["f"], size_bytes=size + said)
+    house = House(tmp_path / "cache", drive)
+    file = content_of(house)
+    with pytest.raises(DriveError):
+        for _ in range(CHECKS + 1):
+            house.downloader.ensure(file, 0, size + said)
+    assert not house.store.content.is_whole(file.generation)
+
+
+def test_downloader_reads_on_when_its_executor_has_one_thread(tmp_path: Path) -> None:
+    house = house_with(tmp_path, BIG)
+    file = content_of(house)
+    with ThreadPoolExecutor(1) as transfers, ThreadPoolExecutor(4) as readers:
+        downloader = Downloader(house.store, house.drive, transfers)
+        offsets = range(0, len(BIG), MiB)
+        for each in [readers.submit(downloader.ensure, file, offset, offset + MiB) for offset in offsets]:
+            each.result(20)
+        assert file.read(0, len(BIG)) == BIG
