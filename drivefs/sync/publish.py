@@ -10,6 +10,7 @@ import hashlib
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from drivefs.drive.api import Drive
@@ -73,6 +74,8 @@ class _Reader:
         self._progress = progress
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._hashed_bytes = 0
+        self.before_last: Callable[[], None] | None = None
+        """Called before the last byte leaves."""
         self.size_bytes = claim.size_bytes
         if self.size_bytes > SMALL_LIMIT_BYTES:
             claim.begin_sync()
@@ -85,12 +88,9 @@ class _Reader:
         self._progress.done_bytes = offset + len(data)
         if offset + len(data) == self.size_bytes:
             self._claim.sync()
+            if self.before_last is not None:
+                self.before_last()
         return data
-
-    @property
-    def all_read(self) -> bool:
-        """Whether the last byte may have left."""
-        return self._progress.done_bytes == self.size_bytes
 
     def md5(self) -> str:
         """Of the whole content; what was not read for the upload is read now."""
@@ -109,7 +109,6 @@ class _Target:
     def __init__(self, target: str) -> None:
         self._data = target.encode(errors="surrogateescape")
         self.size_bytes = len(self._data)
-        self.all_read = True
 
     def read_at(self, offset: int, length: int) -> bytes:
         return self._data[offset : offset + length]
@@ -162,7 +161,9 @@ class Publisher:
     def _remove(self, node: Node) -> None:
         if node.drive_id is None:
             self._store.journal.removal_published(node.inode)
-        elif node.kind is Kind.FOLDER and self._drive.list_children([node.drive_id]).files:
+        elif node.kind is Kind.FOLDER and (left := self._drive.list_children([node.drive_id]).files):
+            if all(self._is_leaving(child) for child in left):
+                raise BadReply("The folder still holds what is on its way out of it.")
             # Somebody put something into it since it was seen empty here.
             remote = self._drive.get(node.drive_id)
             with self._store.db.transaction():
@@ -175,6 +176,11 @@ class Publisher:
             else:
                 self._drive.delete(node.drive_id)  # made by us a moment ago, if it is there at all: no trace of it
             self._store.journal.removal_published(node.inode, trashed=trashed)
+
+    def _is_leaving(self, remote: RemoteFile) -> bool:
+        """Whether an item has another place, or none, by now, of which Drive has yet to hear."""
+        node = self._store.nodes.find_by_drive_id(remote.id)
+        return node is not None and self._store.journal.find(node.inode) is not None
 
     def _is_changed(self, node: Node) -> bool:
         """Whether somebody has changed a file that has lost its place here since it was published."""
@@ -295,16 +301,19 @@ class Publisher:
         return remote
 
     def _replace(self, job: Job, node: Node, content: _Reader | _Target) -> RemoteFile:
-        """Send content over what is there, so that a lost reply is not taken for somebody else's content later."""
-        assert node.drive_id is not None
-        if content.size_bytes <= SMALL_LIMIT_BYTES:
-            self._store.journal.set_tried(node.drive_id, content.md5())
-        try:
-            return self._send(job, self._update_target(node, with_content=True), content)
-        except (Unreachable, ServerFault, BadReply):
-            if content.all_read:
-                self._store.journal.set_tried(node.drive_id, content.md5())
-            raise
+        """Send content over what is there. It is noted before all of it can be there, so that neither a lost reply
+        nor a crash has it taken for somebody else's content later."""
+        drive_id = node.drive_id
+        assert drive_id is not None
+
+        def note() -> None:
+            self._store.journal.set_tried(drive_id, content.md5())
+
+        if isinstance(content, _Reader) and content.size_bytes > SMALL_LIMIT_BYTES:
+            content.before_last = note
+        else:
+            note()
+        return self._send(job, self._update_target(node, with_content=True), content)
 
     def _look_beneath(self, job: Job, node: Node, remote: RemoteFile, known: RemoteFile) -> None:
         """Whether somebody else's content came in while ours was on its way (v3 has no If-Match)."""

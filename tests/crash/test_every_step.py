@@ -9,8 +9,9 @@ import random
 
 import pytest
 
-from drivefs.model import DriveId
+from drivefs.model import DriveId, Kind
 from tests.crash.points import Death, Recorder, resurrect, watched
+from tests.filesystem import write_file
 from tests.model import steps
 from tests.model.steps import Bytes, Dispatch, Place, Step
 from tests.model.world import World, world
@@ -140,11 +141,22 @@ def removable(made: World, step: Step) -> frozenset[DriveId]:
     return frozenset(ids)
 
 
-def verify(death: Death, made: World, step: Step, ids: frozenset[DriveId]) -> None:
+def overwrite_all(world: World) -> None:
+    """Work goes on before the rest of last time is published."""
+    for number, (path, entry) in enumerate(list(world.model.walk())):
+        if entry.kind is Kind.FILE:
+            entry.data, entry.mtime_ns = Bytes(number, 300 + number).made(), None
+            write_file(world.whole.fs, path, entry.data)
+    world.note()
+
+
+def verify(death: Death, made: World, step: Step, ids: frozenset[DriveId], *, go_on: bool) -> None:
     # Whether a rename has come to the change of identity is not seen from outside.
     again = resurrect(death, made.whole.clock, ids, ids_move=isinstance(step, steps.Rename))
     now_ns = made.whole.clock.now_ns
     try:
+        if go_on:
+            overwrite_all(again)
         steps.Drain().run(again)
     finally:
         made.whole.clock.now_ns = now_ns
@@ -165,7 +177,7 @@ def die_everywhere(script: list[Step]) -> int:
             ids = removable(made, step)
             for count, death in enumerate(recorder.run(step)):
                 try:
-                    verify(death, made, step, ids)
+                    verify(death, made, step, ids, go_on=(number + count) % 2 == 1)
                 except BaseException as error:
                     error.add_note(f"Killed at point {count} of step {number}: {step}")
                     raise
