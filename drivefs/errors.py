@@ -21,7 +21,8 @@ DrivefsError
 ├── StoreError              the cache folder
 │   ├── CacheInUse          another mount has it
 │   ├── CacheDamaged        a file or a row of it is missing or unreadable
-│   └── CacheFull           no room on the local disk
+│   ├── CacheFull           no room on the local disk
+│   └── Changing            the file is written all the time: no one instant of it can be copied
 └── Superseded              the content under an upload was taken back for newer content
 """
 
@@ -214,6 +215,10 @@ class CacheDamaged(StoreError):
 
 class CacheFull(StoreError):
     """The local disk has no room for it."""
+
+
+class Changing(StoreError):
+    """The content is written all the time, by the kernel itself: no one instant of it can be copied."""
 
 
 class Superseded(DrivefsError):

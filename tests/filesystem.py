@@ -167,6 +167,8 @@ class VfsFilesystem:
     vfs: Vfs
     delayed: list[Callable[[], None]] | None = None
     """Where releases wait, for the kernel sends them some time after close(2) returned; None: at once."""
+    direct: bool = False
+    """Read and write the content files themselves where that is allowed, as the kernel does with passthrough."""
     _fds: dict[int, _Description] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -185,12 +187,15 @@ class VfsFilesystem:
     def open(self, path: str, flags: int, mode: int = 0o644) -> int:
         with self._errors():
             if flags & os.O_CREAT:
-                handle = self.vfs.files.create(*self._place(path), mode, flags)
+                handle = self.vfs.files.create(*self._place(path), mode, flags, direct=self.direct)
             else:
-                handle = self.vfs.files.open(self.vfs.tree.resolve(path), flags)
+                handle = self.vfs.files.open(self.vfs.tree.resolve(path), flags, direct=self.direct)
         fd = next(self._numbers)
         self._fds[fd] = _Description(handle.number)
         return fd
+
+    def handle_number(self, fd: int) -> int:
+        return self._fds[fd].handle
 
     def duplicate(self, fd: int) -> int:
         copy = next(self._numbers)
@@ -218,11 +223,20 @@ class VfsFilesystem:
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> int:
         with self._errors():
-            return self.vfs.files.write(self._fds[fd].handle, offset, data)
+            handle = self.vfs.files.handle(self._fds[fd].handle)
+            if handle.direct:
+                assert handle.writable and handle.opened.file is not None
+                file = handle.opened.file
+                return os.pwrite(file.fd, data, file.size_bytes if handle.append else offset)
+            return self.vfs.files.write(handle.number, offset, data)
 
     def pread(self, fd: int, length: int, offset: int) -> bytes:
         with self._errors():
-            return self.vfs.files.read(self._fds[fd].handle, offset, length)
+            handle = self.vfs.files.handle(self._fds[fd].handle)
+            if handle.direct:
+                assert handle.opened.file is not None
+                return os.pread(handle.opened.file.fd, length, offset)
+            return self.vfs.files.read(handle.number, offset, length)
 
     def set_size(self, fd: int, size_bytes: int) -> None:
         with self._errors():

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from drivefs.errors import CacheDamaged, CacheFull, Superseded
+from drivefs.errors import CacheDamaged, CacheFull, Changing, Superseded
 from drivefs.model import DriveId, Generation, Inode, RevisionId
 from drivefs.store.db import Database
 from drivefs.store.ranges import Ranges
@@ -29,6 +29,12 @@ from drivefs.store.ranges import Ranges
 COPY_LIMIT_BYTES = 64 << 20
 """Up to this size a generation that is on its way to Drive is copied when it is changed in place; above it the
 upload is given up for the newer content. The copy costs a system call some 50 ms at this size."""
+
+COPY_TRIES = 3
+"""For a copy of a file that the kernel writes at the same time."""
+
+TICK_S = 0.02
+"""File times move in steps; the longest is 10 ms (a kernel with CONFIG_HZ_100)."""
 
 SYNC_ALL_ABOVE = 32
 """More files than this are flushed by one syncfs(2) of the cache's disk: 1,000 small files must not cost 1,000
@@ -81,7 +87,9 @@ class ContentFile:
         self.ranges = Ranges()  # meaningful while base is set
         self.fetched_bytes = 0  # of `ranges`, from Drive since they were saved
         self.unsynced = False
+        self._was_clean_as: tuple[int, int, int] | None = None  # what `fingerprint` was when CLEAN became OPEN
         # Guarded by the database's lock:
+        self.direct_writers = 0  # through whom the kernel may write it, unseen
         self.state = state
         self.claims = 0
         self.claim_epoch = 0  # grows when the content is taken back from uploads
@@ -105,7 +113,29 @@ class ContentFile:
         return os.fstat(self._fd).st_mtime_ns
 
     def set_mtime(self, mtime_ns: int) -> None:
+        """Not a change of the content: what was untouched before is so afterwards."""
+        untouched = self.untouched
         os.utime(self._fd, ns=(mtime_ns, mtime_ns))
+        if untouched:
+            self.watch()
+
+    def fingerprint(self) -> tuple[int, int, int]:
+        """Differs after any write that came after an earlier call: the kernel gives those a later time (since Linux
+        6.13 always, before if they are a tick of some 4 ms apart). Stores into a map count once they are flushed."""
+        status = os.fstat(self._fd)
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+    def watch(self) -> None:
+        """From now on tell by `untouched` whether the content was changed."""
+        self._was_clean_as = self.fingerprint()
+
+    @property
+    def untouched(self) -> bool:
+        """Whether it is OPEN, was CLEAN before, and has not been changed."""
+        return self._was_clean_as is not None and self._was_clean_as == self.fingerprint()
+
+    def forget_fingerprint(self) -> None:
+        self._was_clean_as = None
 
     def gaps(self, start: int, stop: int) -> list[tuple[int, int]]:
         """What of [start, stop) must be fetched before it can be read."""
@@ -131,6 +161,7 @@ class ContentFile:
     def write(self, offset: int, data: bytes | memoryview) -> int:
         """Write all of `data` into an OPEN generation. Raises CacheFull; what fitted then stays."""
         with self.lock:
+            self.forget_fingerprint()
             size = self.size_bytes
             done = 0
             view = memoryview(data)
@@ -163,6 +194,7 @@ class ContentFile:
             old = self.size_bytes
             if size == old:
                 return
+            self.forget_fingerprint()
             if self.base is not None and size < old:
                 self.ranges.cut(size)
                 self._store.save_ranges(self)
@@ -206,7 +238,7 @@ class ContentFile:
         with self.lock:
             if not self.unsynced:
                 return
-            self.unsynced = False
+            self.unsynced = self.direct_writers > 0
         try:
             os.fsync(self._fd)
         except OSError as error:
@@ -415,8 +447,10 @@ class ContentStore:
 
     # --- states ---
 
-    def reopen(self, file: ContentFile, mtime_ns: int) -> ContentFile:
+    def reopen(self, file: ContentFile, mtime_ns: int, *, in_place: bool = False) -> ContentFile:
         """Make a generation writable: itself, or a copy where an upload still reads it. Returns the OPEN one.
+
+        `in_place`: always itself, for the kernel has it; the upload is given up then.
 
         The caller holds a use of `file`, which is given back when another is returned, and the only right to call
         this for its inode. Commits before the first byte can change, so that a crash finds it dirty.
@@ -425,6 +459,9 @@ class ContentStore:
             if file.state is State.OPEN:
                 return file
             claimed = file.claims > 0
+            if in_place and claimed:
+                file.claim_epoch += 1
+                claimed = False
             if not claimed:
                 self._set_state(file, State.OPEN)
         if claimed:
@@ -441,13 +478,42 @@ class ContentStore:
         return file
 
     def snapshot(self, file: ContentFile) -> ContentFile:
-        """A SEALED copy of an OPEN generation, as it is at this instant; writers wait meanwhile."""
-        with file.lock:
-            copy = self._copy(file, limit_bytes=None)
-            assert copy is not None
-            copy.set_mtime(file.mtime_ns)
-            self._set_state(copy, State.SEALED)
-            return copy
+        """A SEALED copy of an OPEN generation, as it is at this instant; writers wait meanwhile.
+
+        Where the kernel writes it, nobody can be made to wait: a copy counts when nothing changed while it was made.
+        Raises Changing when that does not come true.
+        """
+        for _ in range(COPY_TRIES if file.direct_writers else 1):
+            with file.lock:
+                before = self._settled_fingerprint(file) if file.direct_writers else None
+                copy = self._copy(file, limit_bytes=None)
+                assert copy is not None
+                if before is None or before == file.fingerprint():
+                    copy.set_mtime(file.mtime_ns)
+                    self._set_state(copy, State.SEALED)
+                    return copy
+            self.discard(copy.generation)
+            copy.close()
+        raise Changing(f"Content file {file.generation} is written without a pause.")
+
+    @staticmethod
+    def _settled_fingerprint(file: ContentFile) -> tuple[int, int, int]:
+        """One that any later change shows in: maps are flushed, so that the next store into one is seen, and the
+        clock has moved on since the last change."""
+        os.fdatasync(file.fd)
+        time.sleep(max(0.0, min(TICK_S, TICK_S - (time.time() - file.fingerprint()[2] / 1e9))))
+        return file.fingerprint()
+
+    def may_be_written(self, generation: Generation) -> bool:
+        """Whether the kernel may still write it, though it is sealed."""
+        file = self._find_open(generation)
+        return file is not None and file.direct_writers > 0
+
+    def add_direct_writer(self, file: ContentFile, count: int = 1) -> None:
+        """The kernel writes it from now on (or, with -1, one writer less does so)."""
+        with self._db.transaction_lock():
+            file.direct_writers += count
+            file.unsynced = True
 
     def _copy(self, file: ContentFile, limit_bytes: int | None = COPY_LIMIT_BYTES) -> ContentFile | None:
         size = file.size_bytes
@@ -538,6 +604,16 @@ class ContentStore:
             for start, stop in file.ranges:
                 self._db.run("INSERT INTO ranges VALUES (?, ?, ?)", (file.generation, start, stop))
         file.fetched_bytes = 0
+
+    def find_status(self, generation: Generation) -> os.stat_result | None:
+        """Of a content file, open or not; None when it is missing."""
+        try:
+            return os.stat(self._path(generation))
+        except FileNotFoundError:
+            return None
+
+    def set_size(self, generation: Generation, size_bytes: int) -> None:
+        self._db.run("UPDATE generations SET size_bytes = ? WHERE generation = ?", (size_bytes, generation))
 
     # --- room ---
 

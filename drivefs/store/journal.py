@@ -29,14 +29,22 @@ class Journal(Queue):
 
     # --- what system calls do ---
 
-    def start_writing(self, file: ContentFile) -> ContentFile:
+    def start_writing(self, file: ContentFile, *, in_place: bool = False) -> ContentFile:
         """Mark a node dirty before its content changes; returns the generation to write (ContentStore.reopen)."""
         node = self._nodes.get(file.inode)
-        was_open = file.state is State.OPEN
-        reopened = self._content.reopen(file, node.mtime_ns)
-        if not was_open:
+        before = file.state
+        reopened = self._content.reopen(file, node.mtime_ns, in_place=in_place)
+        if before is not State.OPEN:
             self._live(node, reopened.generation)
+            reopened.forget_fingerprint()
+            if before is State.CLEAN:
+                reopened.watch()
         return reopened
+
+    def leave_unchanged(self, file: ContentFile) -> None:
+        """What was opened for writing and not changed is a copy of Drive's again: there is nothing to send."""
+        file.forget_fingerprint()
+        self._content.mark(file.generation, State.CLEAN)
 
     def start_anew(self, node: Node) -> ContentFile:
         """A new, empty, open generation for a node that is truncated to nothing; the caller closes it.

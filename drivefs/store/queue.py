@@ -179,6 +179,10 @@ class Queue:
         )
         self._notify()
 
+    def defer(self, inode: Inode, ready_ns: int) -> None:
+        """It is looked at again at `ready_ns`; nothing was tried."""
+        self._db.run("UPDATE jobs SET ready_ns = ? WHERE inode = ?", (ready_ns, inode))
+
     def park(self, inode: Inode, reason: str) -> None:
         """It will not work until something else changes. It is kept, shown, and blocks nobody."""
         self._db.run(

@@ -72,8 +72,24 @@ class Store:
             self.journal.seal(file)
             file.close()
             interrupted += 1
+        self._measure_sealed()
         self.journal.unpark_all()
         return Recovered(interrupted, lost, self._quarantine_orphans())
+
+    def _measure_sealed(self) -> None:
+        """The kernel may have written to a file between its seal and its release, unseen."""
+        for row in self.db.rows(
+            "SELECT g.generation, g.inode, g.size_bytes FROM generations g"
+            " JOIN nodes n ON n.generation = g.generation WHERE g.state = ?",
+            (State.SEALED.value,),
+        ):
+            status = self.content.find_status(Generation(row["generation"]))
+            if status is not None and status.st_size != row["size_bytes"]:
+                with self.db.transaction():
+                    self.content.set_size(Generation(row["generation"]), status.st_size)
+                    self.nodes.update(
+                        Inode(row["inode"]), size_bytes=status.st_size, mtime_ns=status.st_mtime_ns
+                    )
 
     def _quarantine_orphans(self) -> int:
         known = {str(row[0]) for row in self.db.rows("SELECT generation FROM generations")}

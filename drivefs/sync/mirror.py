@@ -57,6 +57,7 @@ class Mirror:
         self._polling = threading.Lock()  # one poll at a time; held while Drive is asked
         self._used_s = monotonic()
         self._hasten = threading.Event()
+        self._missed: dict[DriveId, RemoteFile] = {}  # changed while open for writing here; guarded by the database
         self._space: Space | None = None
         self.offline: str | None = None
         """Why Drive could not be asked at the last try, in words; None when it answered."""
@@ -133,7 +134,23 @@ class Mirror:
             self.listings.wake()
         return count
 
+    def _catch_up(self) -> None:
+        """Take over what Drive had changed while it was open for writing here, and was not changed here after all."""
+        nodes = self._store.nodes
+        for drive_id, file in list(self._missed.items()):
+            with self._store.db.transaction():
+                node = nodes.find_by_drive_id(drive_id)
+                if node is not None and self._is_open(node):
+                    continue
+                del self._missed[drive_id]
+                parent = nodes.find_by_drive_id(file.parent) if file.parent is not None else None
+                if node is None or node.unnamed or parent is None or node.remote_version != file.version:
+                    continue  # gone, or there is newer news
+                if self._store.journal.find(node.inode) is None:
+                    self._update(node, file, parent)
+
     def _poll(self) -> int:
+        self._catch_up()
         token = self._store.db.setting("changes_token")
         count = 0
         while token is not None:
@@ -213,6 +230,8 @@ class Mirror:
         if job is not None and job.generation is None and not self._is_open(node):
             values |= self._content(node, file)
         nodes.update(node.inode, remote_name=file.name, remote_parent=file.parent, **values)
+        if self._is_open(node) and file.revision != node.revision:
+            self._missed[file.id] = file
 
     def _content(self, node: Node, file: RemoteFile) -> dict[str, object]:
         """What changes in a node with the content that Drive has now; nothing when it is the one known."""

@@ -57,6 +57,9 @@ IDS_AT_ONCE = 1_000
 
 SWEEP_EVERY_S = 60.0
 
+RELEASE_NS = 50_000_000
+"""The kernel releases a file that it writes itself a few milliseconds after close(2)."""
+
 BACKOFF_LIMIT_S = 64.0
 PAUSE_S = 60.0
 """A full Drive or an expired sign-in is looked at again after a minute."""
@@ -237,6 +240,10 @@ class Uploader:
             if job is None or (job.seq, job.generation) != (planned.seq, planned.generation):
                 return None
             node = self._store.nodes.get(job.inode)
+            if job.generation is not None and self._store.content.may_be_written(job.generation):
+                # Closed, and about to be released by the kernel: not before that.
+                journal.defer(job.inode, int(self._clock() * 1e9) + RELEASE_NS)
+                return None
             try:
                 claim = self._store.content.claim(job.generation) if job.generation is not None else None
             except CacheDamaged as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import TypeVar
 
 from drivefs.errors import BadHandle, CacheFull, Exists, InvalidArgument, IsDirectory, NoEntry, NotSupported
 from drivefs.model import Inode, Kind
-from drivefs.store.content import ContentFile
+from drivefs.store.content import ContentFile, State
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 from drivefs.vfs.durable import Durability
@@ -41,6 +42,9 @@ SNAPSHOT_NS_A_BYTE = 100
 TICK_NS = 20_000_000
 """Disks date changes by a clock that ticks every 1 to 10 ms."""
 
+UNRELEASED_NS = 2_000_000_000
+"""The kernel releases a file within milliseconds after its last close, unless it is still in use somewhere."""
+
 T = TypeVar("T")
 
 EVICT_BYTES = 256 << 20
@@ -59,6 +63,13 @@ class Handle:
     writable: bool
     append: bool
     closed: bool = False  # closed since it last wrote; guarded by opened.lock
+    direct: bool = False  # the kernel reads and writes the content file itself; guarded by opened.lock
+
+
+def _unreleased(opened: OpenFile) -> bool:
+    """Whether it is closed, and the kernel may write it still."""
+    file = opened.file
+    return file is not None and file.state is State.SEALED and file.direct_writers > 0
 
 
 class Files:
@@ -82,27 +93,28 @@ class Files:
         self._rights = rights
         self._numbers = itertools.count(1)
         self._handles: dict[int, Handle] = {}  # single operations of a dict only
+        self._released = threading.Condition()  # notified when the kernel has let go of a file that it wrote
 
     # --- opening and closing ---
 
-    def create(self, parent: Inode, name: str, mode: int, flags: int) -> Handle:
+    def create(self, parent: Inode, name: str, mode: int, flags: int, *, direct: bool = False) -> Handle:
         """open(2) with O_CREAT. Raises Exists under O_EXCL, and what `Tree.make_folder` and `open` raise."""
         self._tree.prepare_new(parent, name)
         while True:
             found = self._store.nodes.find_child(parent, name)
             if found is None:
                 try:
-                    return self._create(parent, name, mode, flags)
+                    return self._create(parent, name, mode, flags, direct)
                 except Exists:
                     continue  # another one was faster
             if flags & os.O_EXCL:
                 raise Exists("The name is taken.")
             try:
-                return self.open(found.inode, flags)
+                return self.open(found.inode, flags, direct=direct)
             except NoEntry:
                 continue  # unlinked meanwhile
 
-    def _create(self, parent: Inode, name: str, mode: int, flags: int) -> Handle:
+    def _create(self, parent: Inode, name: str, mode: int, flags: int, direct: bool) -> Handle:
         opened: OpenFile | None = None
         try:
             with self._store.db.transaction():
@@ -113,7 +125,8 @@ class Files:
             if opened is not None:
                 self._opened.release(opened)
             raise
-        return self._handle(opened, flags)
+        with opened.lock:
+            return self._handle(opened, flags, direct)
 
     def make(self, parent: Inode, name: str, mode: int) -> Inode:
         """mknod(2) of a regular file. Raises Exists, and what `create` raises."""
@@ -121,8 +134,12 @@ class Files:
         self.release(handle.number)
         return handle.opened.inode
 
-    def open(self, inode: Inode, flags: int) -> Handle:
-        """open(2) of a file that is there. Raises NoEntry, IsDirectory, ReadOnly, AccessDenied."""
+    def open(self, inode: Inode, flags: int, *, direct: bool = False) -> Handle:
+        """open(2) of a file that is there. Raises NoEntry, IsDirectory, ReadOnly, AccessDenied.
+
+        `direct`: the caller can have the kernel read and write the content file itself. The handle says whether it
+        may; a file that is opened so for writing is dirty when this returns.
+        """
         writable = flags & os.O_ACCMODE != os.O_RDONLY
         if writable or flags & os.O_TRUNC:
             self._rights.check_mount()
@@ -140,12 +157,12 @@ class Files:
                     self._truncate(opened, 0)
                     if not writable:
                         self._settle(opened)
-                return self._handle(opened, flags)
+                return self._handle(opened, flags, direct)
         except BaseException:
             self._opened.release(opened)
             raise
 
-    def _handle(self, opened: OpenFile, flags: int) -> Handle:
+    def _handle(self, opened: OpenFile, flags: int, direct: bool) -> Handle:
         mode = flags & os.O_ACCMODE
         handle = Handle(
             number=next(self._numbers),
@@ -154,10 +171,50 @@ class Files:
             writable=mode != os.O_RDONLY,
             append=bool(flags & os.O_APPEND),
         )
+        file = self._direct_file(opened, writable=handle.writable) if direct else None
+        if file is None:
+            opened.indirect += 1
+        else:
+            handle.direct = True
+            opened.direct += 1
+            if handle.writable:
+                self._store.content.add_direct_writer(file)
         if handle.writable:
             opened.busy += 1
         self._handles[handle.number] = handle
         return handle
+
+    def _direct_file(self, opened: OpenFile, *, writable: bool) -> ContentFile | None:
+        """The content that the kernel may read and write itself, marked dirty if `writable`; None where it may not:
+        not all of it is here, other handles do without, or an upload of it goes on until the first byte changes."""
+        if opened.indirect:
+            return None
+        if opened.file is None and self._store.nodes.get(opened.inode).generation is None:
+            return None
+        file = self._opened.load(opened)
+        if file.base is not None:
+            return None
+        if writable and not opened.dirty:
+            if file.claims and not opened.direct:
+                return None
+            file = self._with_room(lambda: self._writable(opened))
+        return file
+
+    def go_indirect(self, handle: Handle) -> None:
+        """The kernel cannot read and write it itself after all."""
+        with handle.opened.lock:
+            self._end_direct(handle)
+            handle.opened.indirect += 1
+
+    def _end_direct(self, handle: Handle) -> None:
+        handle.direct = False
+        handle.opened.direct -= 1
+        file = handle.opened.file
+        if handle.writable and file is not None:
+            self._store.content.add_direct_writer(file, -1)
+            self._store.journal.changed.set()
+            with self._released:
+                self._released.notify_all()
 
     def handle(self, number: int) -> Handle:
         """Raises BadHandle."""
@@ -169,19 +226,22 @@ class Files:
     def flush(self, number: int) -> None:
         """close(2) of one descriptor of the handle; there may be others, and it may write again."""
         handle = self.handle(number)
-        if not handle.writable:
-            return
-        with handle.opened.lock:
-            self._stop_writing(handle)
+        if handle.writable:
+            with handle.opened.lock:
+                self._stop_writing(handle)
 
     def release(self, number: int) -> None:
         """The last descriptor of the handle is closed."""
         handle = self.handle(number)
         del self._handles[number]
         try:
-            if handle.writable:
-                with handle.opened.lock:
+            with handle.opened.lock:
+                if handle.writable:
                     self._stop_writing(handle)
+                if handle.direct:
+                    self._end_direct(handle)
+                else:
+                    handle.opened.indirect -= 1
         finally:
             self._opened.release(handle.opened)
 
@@ -190,15 +250,35 @@ class Files:
             handle.closed = True
             handle.opened.busy -= 1
         self._settle(handle.opened)
+        if handle.direct:
+            self._seal_again(handle.opened)
+
+    def _seal_again(self, opened: OpenFile) -> None:
+        """What the kernel wrote after the seal, through another copy of the descriptor or a map, counts too. No
+        upload has seen it: none begins before the last writer is released."""
+        file = opened.file
+        if file is None or file.state is not State.SEALED or file.fingerprint() == opened.sealed:
+            return
+        if not self._is_unnamed(opened):
+            self._seal(opened, file)
+
+    def _seal(self, opened: OpenFile, file: ContentFile) -> None:
+        opened.sealed = file.fingerprint()  # before: what is written meanwhile is to be noticed
+        opened.sealed_ns = time.time_ns()
+        self._store.journal.seal(file)
+        opened.sent = opened.sent_ns = None
 
     def _settle(self, opened: OpenFile) -> None:
         """Seal what nobody writes any more. What has no name is not for Drive."""
         if opened.busy or opened.file is None or not opened.dirty:
             return
         with self._store.db.transaction():
-            if not self._is_unnamed(opened):
-                self._store.journal.seal(opened.file)
-                opened.sent = opened.sent_ns = None
+            if self._is_unnamed(opened):
+                return
+            if opened.file.untouched:
+                self._store.journal.leave_unchanged(opened.file)
+            else:
+                self._seal(opened, opened.file)
 
     def _is_unnamed(self, opened: OpenFile) -> bool:
         node = self._store.nodes.find(opened.inode)
@@ -275,7 +355,7 @@ class Files:
         """The live content, marked dirty."""
         file = self._opened.load(opened)
         if not opened.dirty:
-            file = opened.file = self._store.journal.start_writing(file)
+            file = opened.file = self._store.journal.start_writing(file, in_place=opened.direct > 0)
         return file
 
     def truncate(self, inode: Inode, size_bytes: int, number: int | None = None) -> None:
@@ -302,7 +382,7 @@ class Files:
         """Set the size; a file that has it already is not changed."""
         if size_bytes == self._opened.attributes(opened.inode).size_bytes:
             return
-        if size_bytes:
+        if size_bytes or opened.direct:
             self._with_room(lambda: self._writable(opened).truncate(size_bytes))
         else:
             # Needs nothing of the old content, not even from Drive; and an upload of it can go on.
@@ -350,14 +430,17 @@ class Files:
     # --- for flush, status and the end ---
 
     def snapshot_all(self) -> None:
-        """Send a copy of every open file as it is now, so that a flush covers them."""
+        """Send a copy of every open file as it is now, so that a flush covers them. Raises Changing."""
+        with self._released:
+            self._released.wait_for(lambda: not any(map(_unreleased, self._opened.all())), UNRELEASED_NS / 1e9)
         for opened in self._opened.all():
             with opened.lock:
                 self._snapshot_if_dirty(opened)
 
     def _snapshot_if_dirty(self, opened: OpenFile) -> None:
+        self._go_on_unreleased(opened)
         file = opened.file
-        if file is not None and opened.dirty and not self._is_unnamed(opened):
+        if file is not None and opened.dirty and not file.untouched and not self._is_unnamed(opened):
             self._snapshot(opened, file)
 
     def _snapshot(self, opened: OpenFile, file: ContentFile) -> None:
@@ -374,8 +457,10 @@ class Files:
         files get to Drive without being closed, at a bounded rate."""
         for opened in self._opened.all():
             with opened.lock:
+                if now_ns - opened.sealed_ns > UNRELEASED_NS:
+                    self._go_on_unreleased(opened)
                 file = opened.file
-                if file is None or not opened.dirty or self._is_unnamed(opened):
+                if file is None or not opened.dirty or file.untouched or self._is_unnamed(opened):
                     continue
                 if opened.sent_ns is None:
                     opened.sent_ns = now_ns
@@ -386,6 +471,15 @@ class Files:
                 if waited_ns >= file.size_bytes * SNAPSHOT_NS_A_BYTE:
                     self._snapshot(opened, file)
                     opened.sent_ns = now_ns
+
+    def _go_on_unreleased(self, opened: OpenFile) -> None:
+        """Take a file that is closed and not released for open: another process has a copy of the descriptor, or
+        there is a map of it. It gets to Drive by snapshots until then, and keeps nothing waiting."""
+        file = opened.file
+        if file is not None and _unreleased(opened):
+            mtime_ns = file.mtime_ns
+            self._writable(opened)
+            file.set_mtime(mtime_ns)
 
     def count_dirty(self) -> int:
         """Open files that are being written."""

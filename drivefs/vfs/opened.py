@@ -38,7 +38,9 @@ class Attributes(NamedTuple):
 class OpenFile:
     """One inode that is in use; shared by all its handles."""
 
-    __slots__ = ("busy", "file", "inode", "lock", "sent", "sent_ns", "uses")
+    __slots__ = (
+        *("busy", "direct", "file", "indirect", "inode", "lock", "sealed", "sealed_ns", "sent", "sent_ns", "uses"),
+    )
 
     def __init__(self, inode: Inode) -> None:
         self.inode = inode
@@ -47,6 +49,12 @@ class OpenFile:
         # Guarded by lock; `file` may be read without it by those who take a use of it first:
         self.file: ContentFile | None = None  # None until someone needs the content
         self.busy = 0  # writing handles that were not closed since they last wrote
+        # Handles through which the kernel reads and writes `file` itself, and the others. There is only one kind at a
+        # time, and while it is the first, `file` stays what it is.
+        self.direct = 0
+        self.indirect = 0
+        self.sealed: tuple[int, int, int] | None = None  # the content's fingerprint when it was sealed
+        self.sealed_ns = 0  # when that was
         self.sent: tuple[int, int] | None = None  # size and mtime of the last snapshot
         self.sent_ns: int | None = None  # when that was taken, or when the file was first seen open
 
@@ -148,10 +156,10 @@ class OpenFiles:
 
 
 def _stat_if_dirty(opened: OpenFile) -> os.stat_result | None:
-    """Size and times of content that is being written. The row has them right while it is not, and while one
-    content is being swapped for another."""
+    """Size and times of content that is being written, or may be by the kernel. The row has them right while it is
+    not, and while one content is being swapped for another."""
     file = opened.file
-    if file is None or file.state is not State.OPEN or not file.use():
+    if file is None or not (file.state is State.OPEN or file.direct_writers) or not file.use():
         return None
     try:
         return os.fstat(file.fd)

@@ -311,9 +311,14 @@ class Tree:
         with self._opened.used(inode) as opened, self._store.db.transaction():
             node = self._nodes.get(inode)
             self._rights.check(node)
-            if opened.file is not None and opened.dirty:
-                opened.file.set_mtime(mtime_ns)  # the seal takes it from there
-            elif mtime_ns != node.mtime_ns:
+            file = opened.file
+            if file is not None and (opened.dirty or file.direct_writers):
+                untouched = file.untouched or (not opened.dirty and opened.sealed == file.fingerprint())
+                file.set_mtime(mtime_ns)
+                if not untouched:
+                    return  # the seal takes it from there
+                opened.sealed = file.fingerprint()
+            if mtime_ns != node.mtime_ns:
                 node = self._nodes.update(inode, mtime_ns=mtime_ns, ctime_ns=self._now_ns())
                 self.changed(node)
 

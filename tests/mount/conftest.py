@@ -10,6 +10,7 @@ import pytest
 
 from tests.mounting import (
     FUSEPY,
+    KERNEL,
     KERNEL_PLAIN,
     MFUSEPY,
     Drive,
@@ -27,7 +28,7 @@ STUCK_S = 200.0
 """A test that takes longer hangs in a system call; no test takes a tenth of it."""
 
 
-@pytest.fixture(scope="module", params=[KERNEL_PLAIN, MFUSEPY, FUSEPY], ids=lambda transport: transport.name)
+@pytest.fixture(scope="module", params=[KERNEL, KERNEL_PLAIN, MFUSEPY, FUSEPY], ids=lambda transport: transport.name)
 def transport(request: pytest.FixtureRequest) -> Transport:
     chosen: Transport = request.param
     reason = chosen.why_not()

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from drivefs.fuse.kernel import wire
+from drivefs.fuse.kernel.passthrough import Passthrough
 from drivefs.fuse.kernel.serve import make_session
 from drivefs.fuse.kernel.session import Session
 from drivefs.fuse.kernel.wire import Opcode
@@ -29,7 +30,9 @@ class Peer:
         self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.ours.settimeout(10)
         self._theirs = theirs
-        self.session: Session = make_session(theirs.fileno(), self.house.vfs, self._no_thread)
+        self.session: Session = make_session(
+            theirs.fileno(), self.house.vfs, Passthrough(theirs.fileno()), self._no_thread
+        )
         self._room = memoryview(bytearray(wire.BUFFER_BYTES))
 
     @staticmethod

@@ -20,6 +20,20 @@ class TestVfsPromises(Promises):
         house.close()
 
 
+class TestVfsPromisesWithPassthrough(Promises):
+    """Reads and writes go to the content files, past everybody; releases come late."""
+
+    @pytest.fixture
+    def fs(self, tmp_path: Path) -> Iterator[Filesystem]:
+        house = VfsHouse(tmp_path / "cache")
+        house.fs.direct = True
+        house.fs.delayed = []
+        yield house.fs
+        for release in house.fs.delayed:
+            release()
+        house.close()
+
+
 class TestVfsPromisesWithLateReleases(Promises):
     """The kernel releases a file some time after close(2) returned: nothing may depend on it."""
 

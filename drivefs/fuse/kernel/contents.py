@@ -9,19 +9,22 @@ from collections.abc import Callable
 
 from drivefs.fuse.kernel import wire
 from drivefs.fuse.kernel.names import Names
+from drivefs.fuse.kernel.passthrough import Passthrough
 from drivefs.fuse.kernel.request import Malformed, Reply, Request
 from drivefs.fuse.kernel.wire import Opcode
 from drivefs.model import Inode
+from drivefs.vfs.files import Handle
 from drivefs.vfs.vfs import Vfs
 
 
 class Contents:
     """What the kernel may ask about open files."""
 
-    def __init__(self, vfs: Vfs, names: Names) -> None:
+    def __init__(self, vfs: Vfs, names: Names, passthrough: Passthrough) -> None:
         self._vfs = vfs
         self._files = vfs.files
         self._names = names
+        self._passthrough = passthrough
 
     def table(self) -> dict[int, Callable[[Request], Reply]]:
         return {
@@ -37,26 +40,39 @@ class Contents:
 
     def open(self, request: Request) -> Reply:
         flags, open_flags = wire.OPEN_IN.unpack_from(request.body)
-        number = self._files.open(Inode(request.nodeid), flags).number
-        request.undo = lambda: self._files.release(number)
+        handle = self._files.open(Inode(request.nodeid), flags, direct=self._passthrough.enabled)
+        reply = self._opened(handle)
+        request.undo = lambda: self._release(handle)
         if open_flags & wire.OPEN_KILL_SUIDGID:
             self._names.drop_privileges(Inode(request.nodeid))
-        return wire.OPEN_OUT.pack(number, 0, 0)
+        return reply
+
+    def _opened(self, handle: Handle) -> bytes:
+        """struct fuse_open_out."""
+        if handle.direct:
+            backing = self._passthrough.acquire(handle)
+            if backing is not None:
+                return wire.OPEN_OUT.pack(handle.number, wire.FOPEN_PASSTHROUGH, backing)
+            self._files.go_indirect(handle)
+        return wire.OPEN_OUT.pack(handle.number, 0, 0)
 
     def create(self, request: Request) -> Reply:
         flags, mode, _, _ = wire.CREATE_IN.unpack_from(request.body)
         name = request.name(wire.CREATE_IN.size)
-        handle = self._files.create(Inode(request.nodeid), name, mode & 0o7777, flags)
+        handle = self._files.create(
+            Inode(request.nodeid), name, mode & 0o7777, flags, direct=self._passthrough.enabled
+        )
+        reply = self._opened(handle)
         entry = self._names.tell(request, self._vfs.tree.attributes(handle.opened.inode))
         forget = request.undo
 
         def undo() -> None:
-            self._files.release(handle.number)
+            self._release(handle)
             if forget is not None:
                 forget()
 
         request.undo = undo
-        return entry + wire.OPEN_OUT.pack(handle.number, 0, 0)
+        return entry + reply
 
     def read(self, request: Request) -> Reply:
         number, offset, size, *_ = wire.READ_IN.unpack_from(request.body)
@@ -86,5 +102,13 @@ class Contents:
         return b""
 
     def release(self, request: Request) -> Reply:
-        self._files.release(wire.HANDLE_IN.unpack_from(request.body)[0])
+        self._release(self._files.handle(wire.HANDLE_IN.unpack_from(request.body)[0]))
         return b""
+
+    def _release(self, handle: Handle) -> None:
+        direct, inode = handle.direct, handle.opened.inode
+        try:
+            self._files.release(handle.number)
+        finally:
+            if direct:
+                self._passthrough.release(inode)

@@ -11,6 +11,7 @@ from drivefs.fuse.kernel.contents import Contents
 from drivefs.fuse.kernel.device import open_mount, take_away
 from drivefs.fuse.kernel.known import KnownInodes
 from drivefs.fuse.kernel.names import Names
+from drivefs.fuse.kernel.passthrough import Passthrough
 from drivefs.fuse.kernel.session import Session, StartThread
 from drivefs.fuse.kernel.wire import Encoder
 from drivefs.fuse.options import MountOptions
@@ -22,10 +23,10 @@ VALID_S = 1
 """How long the kernel may keep names and attributes."""
 
 
-def make_session(fd: int, vfs: Vfs, start_thread: StartThread) -> Session:
+def make_session(fd: int, vfs: Vfs, passthrough: Passthrough, start_thread: StartThread) -> Session:
     """The conversation over `fd`, about `vfs`."""
     names = Names(vfs, Encoder(vfs.uid, vfs.gid, VALID_S), KnownInodes())
-    return Session(fd, names.table() | Contents(vfs, names).table(), start_thread)
+    return Session(fd, names.table() | Contents(vfs, names, passthrough).table(), start_thread)
 
 
 def serve(
@@ -38,10 +39,16 @@ def serve(
     """
     fd = open_mount(mountpoint, options)
     try:
-        session = make_session(fd, vfs, start_thread)
+        passthrough = Passthrough(fd)
+        session = make_session(fd, vfs, passthrough, start_thread)
         try:
-            agreed = session.agree(passthrough=False)
-            log.info("The kernel speaks version 7.%d of FUSE, flags %#x", agreed.minor, agreed.flags)
+            agreed = session.agree(passthrough=options.passthrough)
+            passthrough.enabled = agreed.passthrough
+            log.info(
+                "The kernel speaks version 7.%d of FUSE, %s passthrough",
+                agreed.minor,
+                "with" if agreed.passthrough else "without",
+            )
             on_ready()
         except BaseException:
             take_away(mountpoint)

@@ -1,0 +1,164 @@
+"""What the kernel's own protocol gives beyond libfuse: with passthrough, and without it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.mounting import KERNEL, KERNEL_PLAIN, Drive, Mounted, Transport
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module", params=[KERNEL, KERNEL_PLAIN], ids=lambda transport: transport.name)
+def transport(request: pytest.FixtureRequest) -> Transport:
+    chosen: Transport = request.param
+    reason = chosen.why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    return chosen
+
+
+def moved_bytes(mount: Mounted) -> int:
+    """What the daemon has read and written until now (proc_pid_io(5))."""
+    lines = Path(f"/proc/{mount.status()['pid']}/io").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("rchar", "wchar")))
+
+
+def await_true(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
+    deadline_s = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+
+
+def test_local_file_passes_the_daemon_by_with_passthrough_only(drive: Drive, mount: Mounted, folder: Path) -> None:
+    drive.stop()
+    before = moved_bytes(mount)
+    data = os.urandom(8 * MIB)
+    path = folder / "file"
+    path.write_bytes(data)
+    assert path.read_bytes() == data
+    moved = moved_bytes(mount) - before
+    drive.start()
+    assert (moved < MIB) == (mount.transport is KERNEL)
+
+
+def test_unlinked_file_still_has_its_attributes(folder: Path) -> None:
+    with (folder / "file").open("w+b", buffering=0) as file:
+        file.write(b"content")
+        (folder / "file").unlink()
+        found = os.fstat(file.fileno())
+        assert (found.st_size, found.st_nlink) == (7, 0)
+        os.fchmod(file.fileno(), 0o640)
+        os.ftruncate(file.fileno(), 3)
+        assert os.fstat(file.fileno()).st_size == 3
+
+
+def test_map_written_after_the_close_arrives(mount: Mounted, drive: Drive, folder: Path) -> None:
+    path = folder / "mapped"
+    path.write_bytes(bytes(4 * MIB))
+    with path.open("r+b") as file:
+        memory = mmap.mmap(file.fileno(), 0)
+        memory[:5] = b"first"
+    mount.flush()
+    memory[MIB : MIB + 6] = b"second"
+    memory[:5] = b"FIRST"
+    memory.close()
+    expected = bytearray(4 * MIB)
+    expected[:5], expected[MIB : MIB + 6] = b"FIRST", b"second"
+    mount.flush()
+    assert drive.admin.read_file(f"{folder.name}/mapped") == bytes(expected)
+    assert path.read_bytes() == expected
+
+
+def test_descriptor_kept_by_another_process_is_written_after_the_close(
+    mount: Mounted, drive: Drive, folder: Path
+) -> None:
+    path = folder / "log"
+    code = "import os, sys\nos.write(1, b'child\\n')\nsys.stdin.read()\nos.write(1, b'late\\n')"
+    with path.open("ab", buffering=0) as file:
+        file.write(b"parent\n")
+        child = subprocess.Popen([sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, stdout=file)
+    await_true(lambda: path.read_bytes() == b"parent\nchild\n")
+    mount.flush()
+    assert drive.admin.read_file(f"{folder.name}/log") == b"parent\nchild\n"
+    (folder / "other").write_bytes(b"x")
+    (folder / "other").unlink()  # waits for what was closed before it: not for ever
+    mount.flush()
+    child.communicate(b"")
+    assert path.read_bytes() == b"parent\nchild\nlate\n"
+    assert path.stat().st_size == 18
+    mount.flush()
+    assert drive.admin.read_file(f"{folder.name}/log") == b"parent\nchild\nlate\n"
+
+
+def test_file_opened_and_not_changed_is_not_sent_again(mount: Mounted, drive: Drive, folder: Path) -> None:
+    path = folder / "file"
+    path.write_bytes(b"content")
+    mount.flush()
+    before = drive.find(f"{folder.name}/file")["headRevisionId"]
+    with path.open("r+b") as file:
+        assert file.read() == b"content"
+    mount.flush()
+    assert os.getxattr(path, "user.drivefs.state") == b"durable"
+    assert drive.find(f"{folder.name}/file")["headRevisionId"] == before
+
+
+def test_edit_on_drive_while_open_for_writing_is_seen_after_the_close(
+    mount: Mounted, drive: Drive, folder: Path
+) -> None:
+    path = folder / "file"
+    path.write_bytes(b"first")
+    mount.flush()
+    with path.open("r+b"):
+        drive.admin.put_file(f"{folder.name}/file", b"of somebody else")
+        mount.command("refresh", mount.path)
+    mount.command("refresh", mount.path)
+    await_true(lambda: path.read_bytes() == b"of somebody else")
+
+
+def test_file_in_use_in_many_ways_is_one_file(folder: Path) -> None:
+    path = folder / "file"
+    path.write_bytes(b"0123456789")
+    reader = os.open(path, os.O_RDONLY)
+    appender = os.open(path, os.O_WRONLY | os.O_APPEND)
+    writer = os.open(path, os.O_RDWR)
+    with mmap.mmap(writer, 10) as memory:
+        os.write(appender, b"abc")
+        memory[0:1] = b"X"
+        os.pwrite(writer, b"Y", 1)
+        os.ftruncate(writer, 12)
+        assert os.pread(reader, 20, 0) == b"XY23456789ab"
+        emptier = os.open(path, os.O_WRONLY | os.O_TRUNC)
+        assert os.pread(reader, 20, 0) == b""
+    os.write(emptier, b"new")
+    os.write(appender, b"!")
+    assert os.pread(reader, 20, 0) == b"new!"
+    assert path.stat().st_size == 4
+    for fd in (reader, appender, writer, emptier):
+        os.close(fd)
+    assert path.read_bytes() == b"new!"
+
+
+def test_copy_within_the_mount_and_allocation_work(folder: Path) -> None:
+    data = os.urandom(3 * MIB + 5)
+    (folder / "source").write_bytes(data)
+    source, target = os.open(folder / "source", os.O_RDONLY), os.open(folder / "target", os.O_RDWR | os.O_CREAT)
+    done = 0
+    while done < len(data):
+        done += os.copy_file_range(source, target, len(data) - done)
+    assert os.pread(target, len(data) + 1, 0) == data
+    os.posix_fallocate(target, 0, len(data) + 100)
+    assert os.fstat(target).st_size == len(data) + 100
+    os.fsync(target)
+    os.close(source)
+    os.close(target)
+    assert (folder / "target").read_bytes() == data + bytes(100)
