@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from drivefs.errors import NoAttribute, NoEntry, NotPermitted
+from drivefs.fuse.direct import past_the_page_cache
 from drivefs.model import Inode, Kind
 from drivefs.vfs.opened import Attributes
 from drivefs.vfs.vfs import Vfs
@@ -152,9 +153,11 @@ class Operations:
     def create(self, path: str, mode: int, fi: Any) -> None:
         parent, name = self._parent(path)
         fi.fh = self._files.create(parent, name, mode, fi.flags).number
+        fi.direct_io = past_the_page_cache(fi.flags)
 
     def open(self, path: str, fi: Any) -> None:
         fi.fh = self._files.open(self._tree.resolve(path), fi.flags).number
+        fi.direct_io = past_the_page_cache(fi.flags)
 
     def read(self, fi: Any, offset: int, buffer: memoryview) -> int:
         return self._files.read_into(fi.fh, offset, buffer)
