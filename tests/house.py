@@ -13,6 +13,7 @@ from drivefs.sync.downloader import Downloader
 from drivefs.sync.mirror import Mirror
 from drivefs.sync.trash import Trash
 from drivefs.sync.uploader import Uploader
+from drivefs.sync.warm import Warmer
 from tests.fake_drive import FakeDrive, HereAndNow
 
 
@@ -33,6 +34,7 @@ class House:
         self.mirror.start()
         self.mirror.ensure_listed(ROOT_INODE)
         self.downloader = Downloader(self.store, self.drive, HereAndNow())
+        self.warmer = Warmer(self.store, self.mirror, self.downloader, HereAndNow())
         self.now = time.time() + 1
         self.trash = Trash(self.store, self.drive, self.trash_limit, clock=lambda: self.now)
         self.uploader = Uploader(

@@ -59,9 +59,11 @@ class _Rate(ProgressColumn):
 
 
 class FlushProgress:
-    """Shows the progress objects of `Answers.flush` on standard error. Use as a context; `quiet` shows nothing."""
+    """Shows the progress objects of `Answers.flush` or `Answers.warm` on standard error. Use as a context; `quiet`
+    shows nothing."""
 
-    def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
+    def __init__(self, title: str = "To Drive", *, quiet: bool = False, console: Console | None = None) -> None:
+        self._title = title
         self._console = console or Console(file=sys.stderr)
         self._quiet = quiet
         self._bar: Progress | None = None
@@ -97,7 +99,7 @@ class FlushProgress:
         if self._bar is None:
             self._bar = Progress(
                 SpinnerColumn(),
-                TextColumn("To Drive"),
+                TextColumn(self._title),
                 BarColumn(),
                 DownloadColumn(binary_units=True),
                 _Files(),
@@ -121,7 +123,7 @@ class FlushProgress:
     def _print_line(self, progress: Json, moved: int, done_bytes: int, done_files: int, what: str) -> None:
         rate = moved / (time.monotonic() - self._started_s)
         text = (
-            f"To Drive: {size_text(done_bytes)} of {size_text(progress['bytes'])}, "
+            f"{self._title}: {size_text(done_bytes)} of {size_text(progress['bytes'])}, "
             f"{done_files} of {progress['files']} files"
         )
         if rate > 0:

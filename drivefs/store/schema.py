@@ -94,5 +94,7 @@ CREATE TABLE trashed (               -- files that this mount made, and put into
     trashed_ns INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+CREATE TABLE pins (inode INTEGER PRIMARY KEY);  -- what lies at and below it stays in the cache
+
 CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """

@@ -87,9 +87,7 @@ class Store:
             if status is not None and status.st_size != row["size_bytes"]:
                 with self.db.transaction():
                     self.content.set_size(Generation(row["generation"]), status.st_size)
-                    self.nodes.update(
-                        Inode(row["inode"]), size_bytes=status.st_size, mtime_ns=status.st_mtime_ns
-                    )
+                    self.nodes.update(Inode(row["inode"]), size_bytes=status.st_size, mtime_ns=status.st_mtime_ns)
 
     def _quarantine_orphans(self) -> int:
         known = {str(row[0]) for row in self.db.rows("SELECT generation FROM generations")}
@@ -115,12 +113,15 @@ class Store:
             return file
 
     def evict(self, room_bytes: int) -> int:
-        """Drop clean content that nobody has open, least recently used first, until `room_bytes` are freed or
-        none is left. Returns the bytes freed. Never touches what Drive does not have."""
+        """Drop clean content that is not pinned and that nobody has open, least recently used first, until
+        `room_bytes` are freed or none is left. Returns the bytes freed. Never touches what Drive does not have."""
         freed = 0
+        pins = self._pins()
         for generation, inode, size_bytes in self.content.least_recently_used():
             if freed >= room_bytes:
                 break
+            if pins and self._is_pinned(inode, pins):
+                continue
             with self.db.transaction():
                 if self.content.drop_unused(generation):
                     node = self.nodes.find(inode)
@@ -128,6 +129,23 @@ class Store:
                         self.nodes.update(inode, generation=None)
                     freed += size_bytes
         return freed
+
+    def pin(self, inode: Inode) -> None:
+        """Keep what lies at and below a node from eviction."""
+        self.db.run("INSERT OR IGNORE INTO pins VALUES (?)", (inode,))
+
+    def unpin(self, inode: Inode) -> None:
+        """Take back every pin at and below a node."""
+        with self.db.transaction():
+            for pinned in self._pins():
+                if self._is_pinned(pinned, {inode}):
+                    self.db.run("DELETE FROM pins WHERE inode = ?", (pinned,))
+
+    def _pins(self) -> set[Inode]:
+        return {Inode(row[0]) for row in self.db.rows("SELECT inode FROM pins")}
+
+    def _is_pinned(self, inode: Inode, pins: set[Inode]) -> bool:
+        return inode in pins or any(folder in pins for folder in self.nodes.ancestors(inode))
 
     def sync(self) -> None:
         """Make everything that was written before the call outlive a power cut: content first, then the rows

@@ -103,6 +103,7 @@ class Downloader:
         self._store = store
         self._drive = drive.at(Priority.READER)
         self._spare = drive.at(Priority.SPECULATION)
+        self._drives = {Priority.READER: self._drive, Priority.WARM: drive.at(Priority.WARM)}
         self._executor = executor
         self._free_bytes = free_bytes or (lambda: shutil.disk_usage(store.folder).free)
         self._neighbours = Neighbours(store, executor, self._bring, self._free_bytes)
@@ -113,17 +114,18 @@ class Downloader:
 
     # --- what readers ask for ---
 
-    def ensure(self, file: ContentFile, start: int, stop: int) -> None:
+    def ensure(self, file: ContentFile, start: int, stop: int, *, priority: Priority = Priority.READER) -> None:
         """Wait until [start, stop), as far as the file goes, is here. Raises DriveError, CacheFull, SignInNeeded."""
+        drive = self._drives[priority]
         stop = min(stop, file.size_bytes)
         relied: set[_Transfer] = set()
-        first = True
+        first = priority is Priority.READER
         while True:
             with self._lock:
                 reading = self._readings.setdefault(file, _Reading())
                 begun = self._ahead(reading, file, start, stop) if first else []
                 gaps = file.gaps(start, stop)
-                begun += self._asked(reading, file, gaps, relied)
+                begun += self._asked(reading, file, gaps, relied, drive)
                 begun += self._rest(reading, file)
             first = False
             # Outside of the lock: an executor may do it here and now.
@@ -185,7 +187,12 @@ class Downloader:
         return begun
 
     def _asked(
-        self, reading: _Reading, file: ContentFile, gaps: list[tuple[int, int]], relied: set[_Transfer]
+        self,
+        reading: _Reading,
+        file: ContentFile,
+        gaps: list[tuple[int, int]],
+        relied: set[_Transfer],
+        drive: Drive,
     ) -> list[_Transfer]:
         """Begin what somebody waits for and does not come soon by itself. Under the lock."""
         begun: list[_Transfer] = []
@@ -206,7 +213,7 @@ class Downloader:
                     return begun
                 start = offset // unit * unit
                 stop = min(-(-gap_stop // unit) * unit, start + REQUEST_BYTES, size_bytes)
-                transfer = _Transfer(start, stop, start, True, self._drive, between=True)
+                transfer = _Transfer(start, stop, start, True, drive, between=True)
                 self._count_in(file, reading, transfer)
                 begun.append(transfer)
                 relied.add(transfer)
