@@ -12,9 +12,10 @@ from collections.abc import Callable, Generator
 from dataclasses import asdict
 
 from drivefs.control import Handler, Json
+from drivefs.errors import FsError, UserError
 from drivefs.model import Inode
 from drivefs.mounts import Record, find_mount_at, unmount
-from drivefs.store.queue import Job
+from drivefs.store.scope import Scope
 from drivefs.store.store import Store
 from drivefs.sync.mirror import Mirror
 from drivefs.sync.order import parked_above
@@ -41,15 +42,18 @@ class Answers:
         store: Store,
         mirror: Mirror,
         uploader: Uploader,
-        snapshot_open: Callable[[], None],
+        snapshot_open: Callable[..., None],
+        resolve: Callable[[str], Inode],
     ) -> None:
-        """`snapshot_open` seals a copy of what is open for writing, as it is now."""
+        """`snapshot_open` seals a copy of what is open for writing, as it is now, or of those inodes alone for which
+        its argument says yes. `resolve` finds the inode at a path from the mount's root."""
         self._record = record
         self._cache_limit_bytes = cache_limit_bytes
         self._store = store
         self._mirror = mirror
         self._uploader = uploader
         self._snapshot_open = snapshot_open
+        self._resolve = resolve
         self.stopping_s: float | None = None
         """How long to go on publishing after the unmount that a client asked for; None: nobody has asked."""
         self.ended = threading.Event()
@@ -120,23 +124,38 @@ class Answers:
     # --- flush ---
 
     def flush(self, request: Json) -> Generator[Json, None, Json]:
-        """Wait until all that was written before the call is on Drive; `timeout_s` bounds it.
+        """Wait until all that was written before the call is on Drive; `timeout_s` bounds it. With `paths`, which are
+        from the mount's root, only what lies at or below one of them.
 
         A pause of the queue ends: who asks may have made room, or signed in again. The keys of progress and result
         are those of `cli.flush`.
         """
-        self._snapshot_open()
+        paths = request.get("paths") or []
+        scope = None
+        if paths:
+            scope = Scope(self._store.nodes, self._store.journal, [self._inode(path) for path in paths])
+            self._snapshot_open(scope.covers)
+        else:
+            self._snapshot_open()
         self._uploader.resume()
         timeout_s = request.get("timeout_s")
-        return (yield from self.publish(None if timeout_s is None else float(timeout_s)))
+        return (yield from self.publish(None if timeout_s is None else float(timeout_s), scope))
 
-    def publish(self, timeout_s: float | None) -> Generator[Json, None, Json]:
-        """Wait until every job that there is now has left the journal, or none of them can."""
+    def _inode(self, path: str) -> Inode:
+        try:
+            return self._resolve(path)
+        except FsError:
+            raise UserError(f"There is no {self._record.mountpoint / path}.") from None
+
+    def publish(self, timeout_s: float | None, scope: Scope | None = None) -> Generator[Json, None, Json]:
+        """Wait until every job that there is now, in the scope, has left the journal, or none of them can."""
         journal = self._store.journal
         started_s = time.monotonic()
-        seq = journal.last_seq
+        if scope is None:
+            scope = Scope(self._store.nodes, journal)
+        scope.begin()
         journal.hasten()
-        left = journal.left(seq)
+        left = scope.left()
         total = left
         stuck = left.parked == left.jobs
         while not (stuck or self.ended.is_set()) and (timeout_s is None or time.monotonic() - started_s < timeout_s):
@@ -151,11 +170,11 @@ class Answers:
             }
             with journal.progress:
                 journal.progress.wait(STEP_S)
-            left = journal.left(seq)
+            left = scope.left()
             stuck = left.parked == left.jobs or (
                 left.parked > 0
                 and not under_way
-                and all(parked_above(job, self._store.nodes, journal.find) for job in self._jobs(seq))
+                and all(parked_above(job, self._store.nodes, journal.find) for job in scope.jobs())
             )
         state = "done" if left.jobs == 0 else "failed" if stuck else "ended" if self.ended.is_set() else "timed-out"
         return {
@@ -173,9 +192,6 @@ class Answers:
         """Why nothing moves, in words."""
         pause = self._uploader.paused
         return pause.reason if pause is not None else self._mirror.offline
-
-    def _jobs(self, seq: int) -> list[Job]:
-        return list(self._store.journal.waiting_up_to(seq))
 
     # --- refresh ---
 

@@ -183,6 +183,7 @@ class Mounted:
             mirror=self._mirror,
             uploader=self._uploader,
             snapshot_open=self._vfs.snapshot_open,
+            resolve=self._vfs.tree.resolve,
         )
         self._server = Server(store.folder, self._answers.handlers(), self._requests)
         self._stop = threading.Event()

@@ -132,6 +132,10 @@ def _send(connection: socket.socket, message: Json) -> None:
     connection.sendall(json.dumps(message).encode() + b"\n")
 
 
+class Ended(UserError):
+    """The mount's process ended before it had answered."""
+
+
 class Client:
     """A running mount. Each request is a connection of its own."""
 
@@ -165,8 +169,8 @@ class Client:
             raise self._ended() from None
         raise self._ended()
 
-    def _ended(self) -> UserError:
-        return UserError(
+    def _ended(self) -> Ended:
+        return Ended(
             f"The drivefs process {self.pid} ended before it had answered; what was written is safe in its cache, "
             "mount again to go on."
         )

@@ -15,7 +15,8 @@ from typing import Any
 
 import click
 
-from drivefs.cli.progress import FlushProgress, files_text
+from drivefs.cli.progress import files_text
+from drivefs.cli.queue import ask_flush
 from drivefs.config import FSYNCS, TRANSPORTS, Settings, config_file, load_settings
 from drivefs.control import Client, Json, told_error
 from drivefs.errors import TimedOut, UserError
@@ -27,6 +28,7 @@ from drivefs.mounts import (
     ensure_mountpoint,
     find_mount_at,
     find_record,
+    reach,
     resolve,
     running,
     state_folder,
@@ -179,8 +181,7 @@ def umount(mountpoint: Path, no_wait: bool, timeout: float | None) -> None:
         return
     started_s = time.monotonic()
     if not no_wait:
-        with FlushProgress() as progress:
-            result = mounted.client.ask("flush", progress.update, timeout_s=timeout)
+        result = ask_flush(mounted, [], None if timeout is None else started_s + timeout)
         if result["state"] in ("timed-out", "failed"):
             left = files_text(result["files_left"], result["bytes_left"])
             ways = f"'drivefs umount --no-wait {mountpoint}' unmounts now and leaves the rest in the cache"
@@ -194,7 +195,7 @@ def umount(mountpoint: Path, no_wait: bool, timeout: float | None) -> None:
     left_s = 0.0 if no_wait else STOP_WAIT_S
     if timeout is not None:
         left_s = min(left_s, max(0.0, timeout - (time.monotonic() - started_s)))
-    result = _stop(mounted.client, left_s)
+    result = _stop(reach(mounted.record) or mounted.client, left_s)
     if result["files_left"]:
         left = files_text(result["files_left"], result["bytes_left"])
         click.echo(f"Unmounted {mountpoint}; left in {mounted.record.cache_dir} for the next mount: {left}.")

@@ -4,6 +4,7 @@
   state        worst of the mounts': done, timed-out, failed, ended
   mounts       a list, one object a mount that was flushed:
     mountpoint, state
+    paths                   what was flushed, from the mount point; empty: all of it
     files, bytes            what waited when the flush began
     files_left, bytes_left  what still does
     parked                  up to 20 of the files that cannot be sent: [{path, reason}]
@@ -36,7 +37,7 @@ from pathlib import Path
 import click
 
 from drivefs.cli.progress import FlushProgress, files_text, size_text, time_text
-from drivefs.control import Json
+from drivefs.control import Ended, Json
 from drivefs.errors import CacheDamaged, TimedOut, UserError
 from drivefs.mounts import Record, Running, get_running, reach, read_records, resolve, running
 from drivefs.store.survey import survey
@@ -51,22 +52,20 @@ from drivefs.store.survey import survey
 def flush(paths: tuple[Path, ...], timeout: float | None, as_json: bool) -> None:
     """Wait until everything written so far is on Drive, open files included.
 
-    PATHs choose the mounts they lie in; without any, all are flushed. Ends with 0 only when Drive has confirmed
+    With PATHs only what lies at or below one of them; without any, all mounts are flushed. A symbolic link on the
+    mount stands for itself. Ends with 0 only when Drive has confirmed
     every checksum, with 3 when the time is up, with 1 when something cannot be sent. Uploads go on in any case.
     """
-    mounts = {one.record.cache_dir: one for one in (get_running(path) for path in paths)}
-    chosen = list(mounts.values()) or list(running())
+    chosen = _chosen(paths) or [(one, []) for one in running()]
     if not chosen:
         _nothing_mounted()
     deadline_s = None if timeout is None else time.monotonic() + timeout
     results = []
-    for one in chosen:
-        left_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
-        with FlushProgress(quiet=as_json) as progress:
-            result = one.client.ask("flush", progress.update, timeout_s=left_s)
-        results.append({"mountpoint": str(one.record.mountpoint), **result})
+    for one, below in chosen:
+        result = ask_flush(one, below, deadline_s, quiet=as_json)
+        results.append({"mountpoint": str(one.record.mountpoint), "paths": below, **result})
         if not as_json and result["state"] == "done":
-            _say_done(one, result)
+            _say_done(one, below, result)
     worst = max((result["state"] for result in results), key=["done", "timed-out", "ended", "failed"].index)
     if as_json:
         click.echo(json.dumps({"state": worst, "mounts": results}))
@@ -75,12 +74,50 @@ def flush(paths: tuple[Path, ...], timeout: float | None, as_json: bool) -> None
             raise _flush_failed(result)
 
 
-def _say_done(one: Running, result: Json) -> None:
+def _chosen(paths: tuple[Path, ...]) -> list[tuple[Running, list[str]]]:
+    """The mounts that the paths lie in, each with what is meant of it: nothing stands for all. Raises UserError."""
+    mounts: dict[Path, tuple[Running, list[str]]] = {}
+    whole: set[Path] = set()
+    for path in paths:
+        one = get_running(path)
+        _, below = mounts.setdefault(one.record.cache_dir, (one, []))
+        relative = path_within(one.record, path)
+        if relative:
+            below.append(relative)
+        else:
+            whole.add(one.record.cache_dir)
+    return [(one, [] if folder in whole else below) for folder, (one, below) in mounts.items()]
+
+
+def path_within(record: Record, path: Path) -> str:
+    """A path in a mount, from the mount point; "" for that itself."""
+    relative = resolve(path).relative_to(record.mountpoint)
+    return "" if relative == Path() else str(relative)
+
+
+def ask_flush(one: Running, below: list[str], deadline_s: float | None, *, quiet: bool = False) -> Json:
+    """Flush a mount, by the clock of `time.monotonic`, and show it; again, when it had to be brought back."""
+    with FlushProgress(quiet=quiet) as progress:
+        while True:
+            left_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
+            try:
+                return one.client.ask("flush", progress.update, timeout_s=left_s, paths=below)
+            except Ended:
+                client = reach(one.record)
+                if client is None:
+                    raise
+                one = Running(one.record, client)
+
+
+def _say_done(one: Running, below: list[str], result: Json) -> None:
     if result["files"]:
         what = f"{files_text(result['files'], result['bytes'])} sent in {time_text(result['seconds'])}"
     else:
         what = "nothing waited"
-    click.echo(f"Everything in {one.record.mountpoint} is on Drive ({what}).")
+    for path in below:
+        click.echo(f"{one.record.mountpoint / path} is on Drive.")
+    if not below:
+        click.echo(f"Everything in {one.record.mountpoint} is on Drive ({what}).")
 
 
 def _flush_failed(result: Json) -> UserError:

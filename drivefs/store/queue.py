@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from enum import Enum
 
@@ -248,6 +248,20 @@ class Queue:
             (JobState.PARKED.value, self.last_seq if seq is None else seq),
         )[0]
         return Left(int(row[0]), int(row[1]), int(row[2]))
+
+    def left_among(self, inodes: Set[Inode], seq: int) -> Left:
+        """What waits of these, as far as they owed it at the time of `seq` already."""
+        jobs = size_bytes = parked = 0
+        for row in self._db.rows(
+            "SELECT j.inode, j.state, COALESCE(g.size_bytes, 0)"
+            " FROM jobs j LEFT JOIN generations g ON g.generation = j.generation WHERE j.since_seq <= ?",
+            (seq,),
+        ):
+            if row[0] in inodes:
+                jobs += 1
+                size_bytes += row[2]
+                parked += row[1] == JobState.PARKED.value
+        return Left(jobs, size_bytes, parked)
 
     def oldest(self) -> Job | None:
         """The job that has waited for longest."""

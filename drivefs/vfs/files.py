@@ -429,11 +429,13 @@ class Files:
 
     # --- for flush, status and the end ---
 
-    def snapshot_all(self) -> None:
-        """Send a copy of every open file as it is now, so that a flush covers them. Raises Changing."""
+    def snapshot_all(self, chosen: Callable[[Inode], bool]) -> None:
+        """Send a copy of every open file that is chosen as it is now, so that a flush covers it. Raises Changing."""
         with self._released:
             self._released.wait_for(lambda: not any(map(_unreleased, self._opened.all())), UNRELEASED_NS / 1e9)
         for opened in self._opened.all():
+            if not (opened.dirty or _unreleased(opened)) or not chosen(opened.inode):
+                continue
             with opened.lock:
                 self._snapshot_if_dirty(opened)
 

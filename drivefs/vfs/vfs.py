@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from drivefs.model import Inode
 from drivefs.store.store import Store
 from drivefs.vfs.durable import Durability
 from drivefs.vfs.files import Files
@@ -67,9 +68,9 @@ class Vfs:
             return Volume(UNKNOWN_BYTES, UNKNOWN_BYTES)
         return Volume(space.total_bytes, space.free_bytes)
 
-    def snapshot_open(self) -> None:
+    def snapshot_open(self, chosen: Callable[[Inode], bool] = lambda inode: True) -> None:
         """Let a flush cover the files that are open now: each is sent as it is, and its writers go on."""
-        self.files.snapshot_all()
+        self.files.snapshot_all(chosen)
 
     def snapshot_due(self) -> None:
         """Send the open files whose turn it is; called every few seconds."""

@@ -282,3 +282,22 @@ def test_state_of_a_file_tells_whether_drive_has_it(folder: Path, drive: Drive, 
     assert os.getxattr(path, "user.drivefs.state") == b"durable"
     path.write_bytes(b"y")
     assert os.getxattr(path, "user.drivefs.state") in (b"local", b"uploading")
+
+
+def test_flush_of_a_path_does_not_wait_for_others(folder: Path, drive: Drive, mount: Mounted) -> None:
+    (folder / "here").mkdir()
+    (folder / "there").mkdir()
+    mount.flush()
+    drive.admin.set_network(bandwidth_bytes_s=1_000_000)
+    try:
+        (folder / "there" / "large").write_bytes(os.urandom(20_000_000))
+        with (folder / "here" / "log").open("wb", buffering=0) as file:
+            file.write(b"still open")
+            told = mount.command("flush", folder / "here").stdout
+        assert f"{folder / 'here'} is on Drive." in told
+        assert drive.admin.read_file(f"{folder.name}/here/log") == b"still open"
+        assert mount.status()["queue"]["bytes"] >= 20_000_000
+    finally:
+        drive.admin.set_network(bandwidth_bytes_s=None)
+    mount.flush()
+    assert mount.command("flush", folder / "nowhere", check=False).returncode == 1

@@ -13,7 +13,7 @@ import pytest
 from drivefs import answers
 from drivefs.answers import Answers
 from drivefs.control import Json
-from drivefs.errors import QueueBlocked, UserError
+from drivefs.errors import NoEntry, QueueBlocked, UserError
 from drivefs.mounts import MountBusy, Record
 from tests.house import House
 
@@ -25,7 +25,7 @@ def house(tmp_path: Path) -> Iterator[House]:
     house.store.close()
 
 
-def answers_of(house: House, snapshot: Any = lambda: None) -> Answers:
+def answers_of(house: House, snapshot: Any = lambda *chosen: None) -> Answers:
     record = Record(Path("/mnt/drive"), house.folder, None, "default", None, None, False, 5.0)
     return Answers(
         record,
@@ -34,6 +34,7 @@ def answers_of(house: House, snapshot: Any = lambda: None) -> Answers:
         mirror=house.mirror,
         uploader=house.uploader,
         snapshot_open=snapshot,
+        resolve=lambda path: house.node(path).inode,
     )
 
 
@@ -152,6 +153,102 @@ def test_flush_tells_why_nothing_moves(house: House) -> None:
         "current": None,
         "pause": "No reply.",
     }
+
+
+# --- a flush of some paths ---
+
+
+def two_folders(house: House) -> None:
+    house.mkdir("run")
+    house.mkdir("other")
+    house.drain()
+    house.write("run/a", b"1")
+    house.write("other/b", b"22")
+
+
+def steps_of(house: House, *paths: str) -> Generator[Json, None, Json]:
+    """A flush of paths that has begun to wait."""
+    steps = answers_of(house).flush({"paths": list(paths)})
+    next(steps)
+    return steps
+
+
+def publish_only(house: House, path: str) -> None:
+    house.store.db.run("DELETE FROM jobs WHERE inode = ?", (house.node(path).inode,))
+
+
+def test_flush_of_a_path_waits_for_what_lies_there_alone(house: House) -> None:
+    two_folders(house)
+    steps = steps_of(house, "run")
+    assert next(steps)["files_left"] == 1
+    publish_only(house, "run/a")
+    assert finish(steps)["state"] == "done"
+    assert house.store.journal.left().jobs == 1
+
+
+def test_flush_of_a_path_covers_files_folders_and_several(house: House) -> None:
+    two_folders(house)
+    house.write("top", b"333")
+    result = finish(answers_of(house).flush({"paths": ["other", "top"], "timeout_s": 0}))
+    assert (result["files_left"], result["bytes_left"]) == (2, 5)
+
+
+def test_flush_of_a_path_waits_for_what_is_moved_out_meanwhile(house: House) -> None:
+    two_folders(house)
+    steps = steps_of(house, "run")
+    house.rename("run/a", "other/a")
+    assert next(steps)["files_left"] == 1
+    publish_only(house, "other/a")
+    assert finish(steps)["state"] == "done"
+
+
+def test_flush_of_a_path_waits_for_what_takes_a_place_in_it_meanwhile(house: House) -> None:
+    two_folders(house)
+    house.drain()
+    house.write("run/a", b"new")
+    house.write("other/b", b"newer")
+    steps = steps_of(house, "run/a", "run")
+    house.rename("other/b", "run/a")
+    assert next(steps)["files_left"] == 1
+    house.drain()
+    assert finish(steps)["state"] == "done"
+    drive_id = house.node("run/a").drive_id
+    assert drive_id is not None and house.drive.content(drive_id) == b"newer"
+
+
+def test_flush_of_a_path_waits_for_removals_in_it(house: House) -> None:
+    two_folders(house)
+    house.drain()
+    house.remove("run/a")
+    house.remove("other/b")
+    steps = steps_of(house, "run")
+    assert next(steps)["files_left"] == 1
+    house.drain()
+    assert finish(steps)["state"] == "done"
+
+
+def test_flush_of_a_path_sends_only_what_is_open_there(house: House) -> None:
+    two_folders(house)
+    asked: list[bool] = []
+
+    def snapshot(chosen: Any) -> None:
+        asked.extend(chosen(house.node(path).inode) for path in ("run/a", "other/b"))
+
+    finish(answers_of(house, snapshot).flush({"paths": ["run"], "timeout_s": 0}))
+    assert asked == [True, False]
+
+
+def test_flush_of_what_is_not_there_is_refused(house: House) -> None:
+    def missing(_: str) -> Any:
+        raise NoEntry("There is no such file or folder.")
+
+    answers = answers_of(house)
+    answers._resolve = missing
+    with pytest.raises(UserError, match="There is no /mnt/drive/nowhere"):
+        finish(answers.flush({"paths": ["nowhere"]}))
+
+
+# --- status ---
 
 
 def test_status_tells_what_waits(house: House) -> None:

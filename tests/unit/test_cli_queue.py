@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from drivefs import cli
 from drivefs.cli import mounting, queue, remote
-from drivefs.control import Json
+from drivefs.control import Ended, Json
 from drivefs.mounts import Record, Running, read_records, write_record
 from drivefs.store.survey import survey
 from tests.house import House
@@ -86,7 +86,7 @@ def test_flush_exit_code_tells_the_truth(
     result = run(monkeypatch, tmp_path, [FakeClient(flush=answer)], "flush", "--json")
     assert result.exit_code == exit_code
     told = json.loads(result.stdout)
-    assert told == {"state": answer["state"], "mounts": [{"mountpoint": "/mnt/0", **answer}]}
+    assert told == {"state": answer["state"], "mounts": [{"mountpoint": "/mnt/0", "paths": [], **answer}]}
 
 
 def test_flush_of_several_mounts_is_as_good_as_the_worst(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -103,6 +103,30 @@ def test_flush_gives_the_mount_its_time(monkeypatch: pytest.MonkeyPatch, tmp_pat
     client = FakeClient(flush=DONE)
     run(monkeypatch, tmp_path, [client], "flush")
     assert client.asked[0][1]["timeout_s"] is None
+
+
+def test_flush_of_paths_asks_their_mounts_for_them_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    first, second = FakeClient(flush=DONE), FakeClient(flush=DONE)
+    clients: list[Any] = [first, second]
+    found = [Running(record(tmp_path / str(number), f"/mnt/{number}"), each) for number, each in enumerate(clients)]
+    monkeypatch.setattr(queue, "get_running", lambda path: found[int(path.parts[2])])
+    result = CliRunner().invoke(cli.main, ["flush", "/mnt/0/run", "/mnt/0/latest", "/mnt/1", "/mnt/1/a"])
+    assert result.exit_code == 0
+    assert [asked["paths"] for _, asked in first.asked] == [["run", "latest"]]
+    assert [asked["paths"] for _, asked in second.asked] == [[]]
+    assert "/mnt/0/latest is on Drive." in result.stdout and "Everything in /mnt/1 is on Drive" in result.stdout
+
+
+def test_flush_goes_on_with_a_mount_that_was_brought_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Dying(FakeClient):
+        def ask(self, do: str, on_progress: Callable[[Json], None] | None = None, **arguments: Any) -> Json:
+            raise Ended("It ended.")
+
+    back: list[FakeClient] = [FakeClient(flush=DONE)]
+    monkeypatch.setattr(queue, "reach", lambda record: back.pop() if back else None)
+    assert run(monkeypatch, tmp_path, [Dying()], "flush").exit_code == 0
+    result = run(monkeypatch, tmp_path, [Dying()], "flush")
+    assert (result.exit_code, result.stderr) == (1, "drivefs: It ended.\n")
 
 
 def test_flush_without_a_mount_says_what_waits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
