@@ -192,6 +192,8 @@ class Journal(Queue):
             revision=source.revision,
         )
         self._enqueue(left, Barrier.MOUNT, renew=True)
+        if job is not None and job.tried_md5 is not None:
+            self._db.run("UPDATE jobs SET tried_md5 = ? WHERE inode = ?", (job.tried_md5, left.inode))
 
     def removed(self, node: Node) -> None:
         """A node lost its name: nothing more of it is sent, and what Drive has of it goes."""

@@ -204,7 +204,7 @@ class Mirror:
         if node.remote_version is not None and 0 < file.version <= node.remote_version:
             return  # our own change come back, or older than what we know
         if node.unnamed:
-            if node.kind is Kind.FILE and file.revision != node.revision and node.confirmed_ns is not None:
+            if node.kind is Kind.FILE and node.confirmed_ns is not None and self._is_theirs(node, file):
                 # Removed here, but somebody went on with it: it comes back.
                 self._store.journal.removal_published(node.inode)
                 self._apply(file)
@@ -216,6 +216,12 @@ class Mirror:
             self._merge(node, file, parent)
             return
         self._update(node, file, parent)
+
+    def _is_theirs(self, node: Node, file: RemoteFile) -> bool:
+        """Whether the content on Drive is neither what was last known nor what was being sent from here."""
+        job = self._store.journal.find(node.inode)
+        tried_md5 = job.tried_md5 if job is not None else None
+        return file.revision != node.revision and file.md5 not in (node.md5, tried_md5)
 
     def _merge(self, node: Node, file: RemoteFile, parent: Node) -> None:
         """Changed on both sides. What was not changed here is Drive's: the name and folder, or the content. Times

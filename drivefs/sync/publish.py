@@ -187,10 +187,12 @@ class Publisher:
         if node.revision is None:
             return False
         assert node.drive_id is not None
+        job = self._store.journal.find(node.inode)
         try:
-            return self._drive.get(node.drive_id).revision != node.revision
+            remote = self._drive.get(node.drive_id)
         except RemoteNotFound:
             return False
+        return remote.revision != node.revision and (job is None or remote.md5 != job.tried_md5)
 
     # --- what Drive has, and what it is to be told ---
 

@@ -188,3 +188,27 @@ def test_conflict_removed_folder_with_something_new_of_others_stays(house: House
     assert not house.drive.files[folder].trashed
     house.mirror.ensure_listed(house.node("d").inode)
     assert house.node("d/theirs").size_bytes == 1
+
+
+def test_conflict_is_none_where_a_removed_file_holds_what_was_sent_from_here(house: House) -> None:
+    house.write("model.ckpt", b"mine")
+    house.drive.fail("upload_small", ("after", Unreachable("The reply was lost.")))
+    house.dispatch()
+    house.remove("model.ckpt")
+    house.mirror.poll()
+    house.drain()
+    assert on_drive(house) == {}
+
+
+def test_conflict_is_none_where_a_crash_hid_that_a_large_content_had_arrived(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = b"large" * 1_200_000
+    house.write("model.ckpt", large)
+    monkeypatch.setattr(house.store.journal, "published", lambda *arguments, **keywords: 1 / 0)  # dies before that
+    house.dispatch()
+    assert on_drive(house) == {"model.ckpt": large}
+    house.reopen()
+    house.write("model.ckpt", b"newer")
+    house.drain()
+    assert on_drive(house) == {"model.ckpt": b"newer"}
