@@ -24,6 +24,7 @@ from cachetools import TTLCache
 from drivefs.drive.api import Drive
 from drivefs.errors import BadReply, Refused, ServerFault, Unreachable
 from drivefs.model import DriveId, Inode, Priority, RevisionId
+from drivefs.store.check import md5_of
 from drivefs.store.content import Base, ContentFile, State
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
@@ -382,7 +383,7 @@ class Downloader:
     def _check(self, file: ContentFile, reading: _Reading) -> None:
         base = file.base
         node = self._unchanged(file, base) if base is not None else None
-        right = node is None or node.md5 is None or _md5_of(file) == node.md5
+        right = node is None or node.md5 is None or md5_of(file) == node.md5
         with file.lock:
             if base is None or file.gaps(0, file.size_bytes):
                 return
@@ -405,12 +406,3 @@ def _joined(gaps: list[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             found.append((start, stop))
     return found
-
-
-def _md5_of(file: ContentFile) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    offset = 0
-    while data := file.read(offset, 1 << 20):
-        digest.update(data)
-        offset += len(data)
-    return digest.hexdigest()

@@ -1,0 +1,75 @@
+"""cache: what a mount keeps of Drive's files on this machine's disk.
+
+`--json` prints one object a command:
+  show      whole_files, partial_files, bytes, limit_bytes, pins, and waiting_files, waiting_bytes: not on Drive yet
+  verify    files, bytes (complete, with a checksum), dropped (damaged), in_use (damaged, and open just now)
+  clear     freed_bytes
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from drivefs.cli.progress import FlushProgress, files_text, size_text
+from drivefs.control import Json
+from drivefs.errors import UserError
+from drivefs.mounts import get_running
+
+
+@click.group()
+def cache() -> None:
+    """Show, verify or clear what a mount keeps on this machine's disk."""
+
+
+_mount = click.argument("path", required=False, type=click.Path(path_type=Path))
+_json = click.option("--json", "as_json", is_flag=True, help="Print one object instead of a sentence.")
+
+
+def _ask(path: Path | None, action: str, as_json: bool) -> Json:
+    with FlushProgress("Checked", quiet=as_json) as progress:
+        result = get_running(path).client.ask("cache", progress.update, action=action)
+    if as_json:
+        click.echo(json.dumps(result))
+    return result
+
+
+@cache.command()
+@_mount
+@_json
+def show(path: Path | None, as_json: bool) -> None:
+    """How much is there, and how much of it could go."""
+    result = _ask(path, "show", as_json)
+    if as_json:
+        return
+    click.echo(
+        f"Kept       {files_text(result['whole_files'], result['bytes'])}, parts of {result['partial_files']} more"
+    )
+    click.echo(f"Limit      {size_text(result['limit_bytes'])}")
+    click.echo(f"Pinned     {result['pins']} files and folders")
+    click.echo(f"Waiting    {files_text(result['waiting_files'], result['waiting_bytes'])} not on Drive yet")
+
+
+@cache.command()
+@_mount
+@_json
+def verify(path: Path | None, as_json: bool) -> None:
+    """Compare every complete file with Drive's checksum; what is damaged is dropped, and fetched when it is read."""
+    result = _ask(path, "verify", as_json)
+    if result["in_use"]:
+        raise UserError(f"{result['in_use']} damaged files are open: close them, and verify again.")
+    if not as_json:
+        what = f"{result['dropped']} were damaged, and are fetched again" if result["dropped"] else "all are right"
+        click.echo(f"Compared {files_text(result['files'], result['bytes'])}: {what}.")
+
+
+@cache.command()
+@_mount
+@_json
+def clear(path: Path | None, as_json: bool) -> None:
+    """Drop what Drive has too, but for what is pinned or open."""
+    result = _ask(path, "clear", as_json)
+    if not as_json:
+        click.echo(f"Freed {size_text(result['freed_bytes'])}.")
