@@ -21,7 +21,7 @@ DriveId = NewType("DriveId", str)
 """Drive's own ID of a file or folder."""
 
 RevisionId = NewType("RevisionId", str)
-"""Drive's `headRevisionId`: names one content of one file."""
+"""Drive's `headRevisionId`, or a stand-in for it where Drive gives none: names one content of one file."""
 
 SessionUri = NewType("SessionUri", str)
 """Address of a resumable upload session. A bearer secret: kept 0600, never logged."""

@@ -21,6 +21,7 @@ from drivefs.drive.http import Body, Transport, foreign_errors
 from drivefs.drive.pacing import Clock, Effort, Lane, Pacer, SystemClock
 from drivefs.drive.replies import (
     Asked,
+    is_stand_in,
     read_about,
     read_changes,
     read_content_range,
@@ -35,7 +36,7 @@ from drivefs.drive.replies import (
 )
 from drivefs.drive.service import PAGE_SIZE, Call, Service
 from drivefs.drive.upload import Multipart, content_range, media_type, pieces
-from drivefs.errors import BadReply, RemoteNotFound
+from drivefs.errors import BadReply, Refused, RemoteNotFound
 from drivefs.model import (
     About,
     ChangesPage,
@@ -155,6 +156,8 @@ class GoogleDrive:
     ) -> Iterator[bytes]:
         if length <= 0:
             return
+        if revision is not None and is_stand_in(revision):
+            raise Refused("Drive names no revision of this file: only what is its head can be read.")
         call = self._service.download(file_id, offset, length, revision)
         way = Way(Lane.DOWNLOAD, Effort.READ, self._priority, reading=True)
         with self._caller.streaming(call, way, expected=(200, 206)) as response:

@@ -97,6 +97,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _EARLIEST_MS = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
 _LATEST_MS = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
+_STAND_IN = "md5:"
 _RANGE = re.compile(r"bytes=0-(\d{1,18})")
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:\d{1,18}|\*)")
 
@@ -181,17 +182,17 @@ def read_json(body: bytes) -> dict[str, Any]:
 
 
 def read_file(value: object) -> RemoteFile:
-    """One File resource, asked for with `FILE_FIELDS`."""
+    """One File resource, asked for with `FILE_FIELDS`. Where Drive names no head revision, the content's md5 stands
+    in for it: so that a changed content is noticed all the same."""
     if not isinstance(value, dict):
         raise BadReply("Drive's reply holds something that is not a file.")
     mime_type = _text(value.get("mimeType")) or "application/octet-stream"
     parents = value.get("parents")
     size = _number(value.get("size"))
-    md5 = value.get("md5Checksum")
+    md5 = _md5(value.get("md5Checksum"))
     properties = value.get("appProperties")
     shortcut = value.get("shortcutDetails")
     capabilities = value.get("capabilities")
-    revision = _text(value.get("headRevisionId"))
     target = _text(shortcut.get("targetId")) if isinstance(shortcut, dict) else ""
     parent = _text(parents[0]) if isinstance(parents, list) and parents else ""
     return RemoteFile(
@@ -204,8 +205,8 @@ def read_file(value: object) -> RemoteFile:
         modified_ns=read_time(value.get("modifiedTime")),
         created_ns=read_time(value.get("createdTime")),
         size_bytes=None if mime_type.startswith(GOOGLE_MIME_PREFIX) else size,
-        md5=md5.lower() if isinstance(md5, str) and _MD5.fullmatch(md5) else None,
-        revision=RevisionId(revision) if revision else None,
+        md5=md5,
+        revision=_revision_of(_text(value.get("headRevisionId")), md5),
         app_properties={_text(k): _text(v) for k, v in properties.items() if isinstance(v, str)}
         if isinstance(properties, dict)
         else {},
@@ -214,6 +215,17 @@ def read_file(value: object) -> RemoteFile:
         can_edit=not (isinstance(capabilities, dict) and capabilities.get("canEdit") is False),
         owned_by_me=value.get("ownedByMe") is not False,
     )
+
+
+def _revision_of(head: str, md5: str | None) -> RevisionId | None:
+    if head:
+        return RevisionId(head)
+    return RevisionId(_STAND_IN + md5) if md5 else None
+
+
+def is_stand_in(revision: RevisionId) -> bool:
+    """Whether Drive has no revision of that name to give: it named none when the file was read."""
+    return not revision or revision.startswith(_STAND_IN)
 
 
 def read_page(value: dict[str, Any]) -> ListPage:
@@ -230,13 +242,12 @@ def read_revisions(value: dict[str, Any]) -> tuple[list[Revision], str | None]:
     for entry in _list(value.get("revisions")):
         if not isinstance(entry, dict) or not _text(entry.get("id")):
             raise BadReply("Drive's reply holds a revision without an ID.")
-        md5 = entry.get("md5Checksum")
         found.append(
             Revision(
                 id=RevisionId(_text(entry.get("id"))),
                 modified_ns=read_time(entry.get("modifiedTime")),
                 size_bytes=_number(entry.get("size")) or 0,
-                md5=md5.lower() if isinstance(md5, str) and _MD5.fullmatch(md5) else None,
+                md5=_md5(entry.get("md5Checksum")),
             )
         )
     return found, _text(value.get("nextPageToken")) or None
@@ -338,6 +349,10 @@ def write_time(time_ns: int) -> str:
 def _encodable(text: str) -> str:
     """Without lone surrogates, which JSON can spell and UTF-8 cannot."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _md5(value: object) -> str | None:
+    return value.lower() if isinstance(value, str) and _MD5.fullmatch(value) else None
 
 
 def _text(value: object) -> str:

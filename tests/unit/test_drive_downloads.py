@@ -45,6 +45,14 @@ def test_download_gives_exactly_the_range(opened: Opener) -> None:
         assert server.connections == 1
 
 
+def test_download_of_a_revision_that_drive_did_not_name_is_refused_unasked(opened: Opener) -> None:
+    with ScriptedServer() as server:
+        for revision in (RevisionId("md5:" + "a" * 32), RevisionId("")):
+            with pytest.raises(Refused):
+                list(opened(server).download(FILE, 0, 10, revision))
+        assert not server.requests
+
+
 def test_download_of_nothing_asks_for_nothing(opened: Opener) -> None:
     with ScriptedServer() as server:
         assert list(opened(server).download(FILE, 5, 0)) == []

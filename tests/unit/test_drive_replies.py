@@ -208,6 +208,17 @@ def test_file_needs_nothing_but_an_id() -> None:
     assert (file.trashed, file.can_edit, file.owned_by_me, file.modified_ns) == (False, True, True, 0)
 
 
+def test_file_without_a_head_revision_is_told_apart_by_its_md5() -> None:
+    one, other = ({"id": "F", "md5Checksum": digit * 32} for digit in "AB")
+    revision = replies.read_file(one).revision
+    assert revision is not None
+    assert revision == replies.read_file(one).revision != replies.read_file(other).revision
+    assert replies.is_stand_in(revision)
+    named = replies.read_file({**one, "headRevisionId": "R"}).revision
+    assert named == "R"
+    assert not replies.is_stand_in(named)
+
+
 def test_file_without_bytes_of_its_own_has_no_size() -> None:
     assert replies.read_file({"id": "F", "mimeType": FOLDER_MIME, "size": "0"}).size_bytes is None
     shortcut = {"id": "S", "mimeType": "application/vnd.google-apps.shortcut", "shortcutDetails": {"targetId": "T"}}
