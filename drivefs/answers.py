@@ -1,4 +1,4 @@
-"""What a running mount answers on its socket: status, flush, stop.
+"""What a running mount answers on its socket: status, flush, refresh, warm, cache, stop.
 
 Entered by the threads that serve the socket; waits without a lock. Nothing here is durable.
 """
@@ -6,6 +6,7 @@ Entered by the threads that serve the socket; waits without a lock. Nothing here
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -15,11 +16,14 @@ from drivefs.control import Handler, Json
 from drivefs.errors import FsError, UserError
 from drivefs.model import Inode
 from drivefs.mounts import Record, find_mount_at, unmount
+from drivefs.store.check import Checked, check, kept
 from drivefs.store.scope import Scope
 from drivefs.store.store import Store
 from drivefs.sync.mirror import Mirror
 from drivefs.sync.order import parked_above
 from drivefs.sync.uploader import Uploader
+from drivefs.sync.warm import Warmed, Warmer
+from drivefs.why import Why
 
 STEP_S = 0.5
 """Between two looks at the queue."""
@@ -42,6 +46,7 @@ class Answers:
         store: Store,
         mirror: Mirror,
         uploader: Uploader,
+        warmer: Warmer,
         snapshot_open: Callable[..., None],
         resolve: Callable[[str], Inode],
     ) -> None:
@@ -52,6 +57,7 @@ class Answers:
         self._store = store
         self._mirror = mirror
         self._uploader = uploader
+        self._warmer = warmer
         self._snapshot_open = snapshot_open
         self._resolve = resolve
         self.stopping_s: float | None = None
@@ -60,7 +66,15 @@ class Answers:
         """Set when the mount has ended, and what is left is known: a client that asked for it may be told."""
 
     def handlers(self) -> dict[str, Handler]:
-        return {"status": self.status, "flush": self.flush, "stop": self.stop, "refresh": self.refresh}
+        return {
+            "status": self.status,
+            "flush": self.flush,
+            "stop": self.stop,
+            "refresh": self.refresh,
+            "why": Why(self._store, self._mirror, self._uploader, self._inode).answer,
+            "warm": self.warm,
+            "cache": self.cache,
+        }
 
     # --- status ---
 
@@ -199,6 +213,77 @@ class Answers:
         """Take over what has changed on Drive, now. Raises DriveError."""
         yield from ()
         return {"changes": self._mirror.poll()}
+
+    # --- warm ---
+
+    def warm(self, request: Json) -> Generator[Json, None, Json]:
+        """Bring `paths` from the mount's root, `jobs` files at once; `pin` them, or take the pins back with `off`.
+        The keys are those of `cli.warm`. Raises UserError where there is no such path, DriveError."""
+        inodes = [self._inode(path) for path in request.get("paths") or []]
+        for inode in inodes:
+            if request.get("off"):
+                self._store.unpin(inode)
+            elif request.get("pin"):
+                self._store.pin(inode)
+        warmed = Warmed()
+        if not request.get("off"):
+            for warmed in self._warmer.warm(inodes, int(request.get("jobs") or 1)):
+                yield {
+                    "files": warmed.files,
+                    "bytes": warmed.size_bytes,
+                    "files_left": warmed.files - warmed.files_done - warmed.failed,
+                    "bytes_left": warmed.size_bytes - warmed.bytes_done,
+                    "current": None,
+                    "pause": None,
+                }
+                if self.ended.is_set():
+                    raise UserError("The mount was ended before it was done: repeat it in the next one.")
+        return {
+            "files": warmed.files,
+            "bytes": warmed.size_bytes,
+            "files_done": warmed.files_done,
+            "bytes_done": warmed.bytes_done,
+            "failed": warmed.failed,
+            "failures": [{"path": path, "reason": reason} for path, reason in warmed.failures],
+            "full": warmed.full,
+        }
+
+    # --- cache ---
+
+    def cache(self, request: Json) -> Generator[Json, None, Json]:
+        """`action` is show, verify or clear. The keys are those of `cli.cache`."""
+        action = request.get("action")
+        if action == "clear":
+            return {"freed_bytes": self._store.evict(sys.maxsize)}
+        if action == "verify":
+            checked = Checked()
+            for checked in check(self._store):
+                yield {
+                    "files": checked.files,
+                    "bytes": checked.size_bytes,
+                    "files_left": checked.files - checked.files_done,
+                    "bytes_left": checked.size_bytes - checked.bytes_done,
+                    "current": None,
+                    "pause": None,
+                }
+                if self.ended.is_set():
+                    raise UserError("The mount was ended before it was done: repeat it in the next one.")
+            return {
+                "files": checked.files_done,
+                "bytes": checked.bytes_done,
+                "dropped": checked.dropped,
+                "in_use": checked.in_use,
+            }
+        found, left = kept(self._store), self._store.journal.left()
+        return {
+            "whole_files": found.whole_files,
+            "partial_files": found.partial_files,
+            "bytes": found.size_bytes,
+            "limit_bytes": self._cache_limit_bytes,
+            "pins": found.pins,
+            "waiting_files": left.jobs,
+            "waiting_bytes": left.size_bytes,
+        }
 
     # --- stop ---
 

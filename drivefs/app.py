@@ -50,6 +50,7 @@ from drivefs.sync.mirror import Mirror
 from drivefs.sync.root import resolve_root
 from drivefs.sync.trash import Trash
 from drivefs.sync.uploader import LARGE_AT_ONCE, SMALL_AT_ONCE, Uploader
+from drivefs.sync.warm import Warmer
 from drivefs.vfs.vfs import Vfs
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ SYNC_S = 5.0
 """What a power cut may take of what was written without fsync (design, promise 2)."""
 
 DOWNLOADS_AT_ONCE = 64
+WARMED_AT_ONCE = 32
 REQUESTS_AT_ONCE = 16
 FIRST_CONTACT_S = 10.0
 """An endpoint that does not answer the first call in this time is taken for dead; once it is asked again."""
@@ -176,12 +178,14 @@ class Mounted:
         if self._cache_limit_bytes is None:
             room = shutil.disk_usage(store.folder).free + store.content.clean_bytes()
             self._cache_limit_bytes = room // 2
+        self._warming = ThreadPoolExecutor(WARMED_AT_ONCE, "warm")
         self._answers = Answers(
             self.record,
             cache_limit_bytes=self._cache_limit_bytes,
             store=store,
             mirror=self._mirror,
             uploader=self._uploader,
+            warmer=Warmer(store, self._mirror, self._downloader, self._warming),
             snapshot_open=self._vfs.snapshot_open,
             resolve=self._vfs.tree.resolve,
         )
@@ -341,6 +345,8 @@ class Mounted:
             for thread in self._threads:
                 thread.join()
             self._uploads.shutdown(wait=True)
+            # Before the downloads that it waits for.
+            self._warming.shutdown(wait=True, cancel_futures=True)
             self._downloads.shutdown(wait=True, cancel_futures=True)
             self._store.sync()
             self._store.close()

@@ -19,7 +19,10 @@ _COMMANDS = {
     "umount": "drivefs.cli.mounting:umount",
     "flush": "drivefs.cli.queue:flush",
     "status": "drivefs.cli.queue:status",
+    "why": "drivefs.cli.why:why",
     "refresh": "drivefs.cli.remote:refresh",
+    "warm": "drivefs.cli.warm:warm",
+    "cache": "drivefs.cli.cache:cache",
     "emulator": "drivefs.emulator.command:main",
     "demo": "drivefs.cli.demo:demo",
 }

@@ -33,6 +33,7 @@ def answers_of(house: House, snapshot: Any = lambda *chosen: None) -> Answers:
         store=house.store,
         mirror=house.mirror,
         uploader=house.uploader,
+        warmer=house.warmer,
         snapshot_open=snapshot,
         resolve=lambda path: house.node(path).inode,
     )
@@ -295,3 +296,34 @@ def test_stop_of_a_mount_in_use_leaves_all_as_it_was(house: House, monkeypatch: 
     with pytest.raises(UserError, match="In use"):
         next(mount.stop({}))
     assert mount.stopping_s is None
+
+
+# --- warm, cache ---
+
+
+def test_warm_brings_a_path_and_pins_it(house: House) -> None:
+    house.drive.put("f", b"12345", parent=house.drive.put("d"))
+    house.mirror.poll()
+    answers = answers_of(house)
+    result = finish(answers.warm({"paths": ["d"], "jobs": 2, "pin": True}))
+    assert (result["files_done"], result["bytes_done"], result["failed"]) == (1, 5, 0)
+    assert finish(answers.cache({"action": "show"}))["pins"] == 1
+    assert finish(answers.cache({"action": "clear"})) == {"freed_bytes": 0}
+    assert finish(answers.warm({"paths": ["d"], "off": True}))["files"] == 0
+    assert finish(answers.cache({"action": "clear"})) == {"freed_bytes": 5}
+
+
+def test_warm_ends_with_the_mount(house: House) -> None:
+    house.drive.put("f", b"12345")
+    house.mirror.poll()
+    answers = answers_of(house)
+    answers.ended.set()
+    with pytest.raises(UserError):
+        finish(answers.warm({"paths": ["f"], "jobs": 1}))
+
+
+def test_cache_verify_counts_what_it_compared(house: House) -> None:
+    house.write("f", b"12345")
+    house.drain()
+    result = finish(answers_of(house).cache({"action": "verify"}))
+    assert result == {"files": 1, "bytes": 5, "dropped": 0, "in_use": 0}
