@@ -265,7 +265,11 @@ class Publisher:
     # --- the ways to say it ---
 
     def _with_what_changed(self, node: Node, remote: RemoteFile) -> RemoteFile:
-        """After a session that was resumed: it had begun with the name and attributes of its time."""
+        """After a session that was resumed: it had begun with the name and attributes of its time, and tells of the
+        file as it was when it ended."""
+        now = self._drive.get(remote.id)
+        if now.revision == remote.revision:
+            remote = now
         node = self._seen(node, remote)
         if not self._differs(node):
             return remote
