@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from drivefs.errors import BadHandle, CacheFull, Exists, InvalidArgument, IsDirectory, NoEntry, NotSupported
-from drivefs.model import Inode, Kind
+from drivefs.model import Generation, Inode, Kind, RevisionId
 from drivefs.store.content import ContentFile, State
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
@@ -222,6 +222,11 @@ class Files:
             return self._handles[number]
         except KeyError as error:
             raise BadHandle("The handle is closed.") from error
+
+    def version(self, inode: Inode) -> tuple[RevisionId | None, Generation | None]:
+        """Stays what it is for as long as the content changes by writes through this mount only."""
+        node = self._store.nodes.get(inode)
+        return node.revision, node.generation
 
     def flush(self, number: int) -> None:
         """close(2) of one descriptor of the handle; there may be others, and it may write again."""

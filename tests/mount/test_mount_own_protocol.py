@@ -51,6 +51,24 @@ def test_local_file_passes_the_daemon_by_with_passthrough_only(drive: Drive, mou
     assert (moved < MIB) == (mount.transport is KERNEL)
 
 
+def test_file_read_again_comes_from_the_kernels_cache_until_it_changes_on_drive(
+    mount: Mounted, drive: Drive, folder: Path
+) -> None:
+    path = folder / "file"
+    path.write_bytes(os.urandom(8 * MIB))
+    mount.flush()
+    path.read_bytes()
+    before = moved_bytes(mount)
+    path.read_bytes()
+    assert moved_bytes(mount) - before < MIB
+    drive.admin.put_file(f"{folder.name}/file", b"of somebody else")
+    mount.command("refresh", mount.path)
+    await_true(lambda: path.read_bytes() == b"of somebody else")
+    with path.open("r+b") as file:
+        file.write(b"OF")
+    assert path.read_bytes() == b"OF somebody else"
+
+
 def test_unlinked_file_still_has_its_attributes(folder: Path) -> None:
     with (folder / "file").open("w+b", buffering=0) as file:
         file.write(b"content")

@@ -5,7 +5,10 @@ Any number of threads may enter. A file handle of the kernel's is the number of 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+
+from cachetools import LRUCache
 
 from drivefs.fuse.kernel import wire
 from drivefs.fuse.kernel.names import Names
@@ -16,6 +19,9 @@ from drivefs.model import Inode
 from drivefs.vfs.files import Handle
 from drivefs.vfs.vfs import Vfs
 
+CACHED_FILES = 20_000
+"""Of so many files it is known what the kernel keeps of them: some 5 MB."""
+
 
 class Contents:
     """What the kernel may ask about open files."""
@@ -25,6 +31,9 @@ class Contents:
         self._files = vfs.files
         self._names = names
         self._passthrough = passthrough
+        self._lock = threading.Lock()
+        # What the kernel's own cache of a file was filled from, at the last open; guarded by _lock.
+        self._cached: LRUCache[Inode, object] = LRUCache(CACHED_FILES)
 
     def table(self) -> dict[int, Callable[[Request], Reply]]:
         return {
@@ -52,9 +61,19 @@ class Contents:
         if handle.direct:
             backing = self._passthrough.acquire(handle)
             if backing is not None:
+                with self._lock:  # the kernel's cache does not see what is written to the backing file
+                    self._cached.pop(handle.opened.inode, None)
                 return wire.OPEN_OUT.pack(handle.number, wire.FOPEN_PASSTHROUGH, backing)
             self._files.go_indirect(handle)
-        return wire.OPEN_OUT.pack(handle.number, 0, 0)
+        return wire.OPEN_OUT.pack(handle.number, self._keep_cache(handle.opened.inode), 0)
+
+    def _keep_cache(self, inode: Inode) -> int:
+        """FOPEN_KEEP_CACHE where the kernel still has the content that there is now."""
+        version = self._files.version(inode)
+        with self._lock:
+            before = self._cached.get(inode)
+            self._cached[inode] = version
+        return wire.FOPEN_KEEP_CACHE if before == version else 0
 
     def create(self, request: Request) -> Reply:
         flags, mode, _, _ = wire.CREATE_IN.unpack_from(request.body)
