@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -247,3 +248,45 @@ def replay(changes: list[Do]) -> None:
 @given(st.lists(changes, min_size=5, max_size=40))
 def test_changes_on_both_sides_lose_nothing_and_agree_in_the_end(changes: list[Do]) -> None:
     replay(changes)
+
+
+FOUND: dict[str, list[Do]] = {
+    "edited there, its attributes changed here before that was heard of": [
+        Do("write", 3, 2),
+        Do("dispatch"),
+        Do("edit", 0, 5),
+        Do("chmod", 3, 4),
+        Do("dispatch"),
+    ],
+    "trashed there, its attributes changed here before that was heard of": [
+        Do("write", 6, 1),
+        Do("dispatch"),
+        Do("trash", 7, 1),
+        Do("chmod", 3, 4),
+        Do("dispatch"),
+    ],
+    "renamed there, its attributes changed here before that was heard of": [
+        Do("write", 5, 4),
+        Do("dispatch"),
+        Do("their rename", 2, 1),
+        Do("chmod", 2, 4),
+        Do("dispatch"),
+    ],
+    "edited there, renamed here over another as a temporary file is": [
+        Do("save", 7, 3),
+        Do("write", 6, 1),
+        Do("dispatch", 0, 3),
+        Do("edit", 4, 3),
+        Do("rename", 7, 6),
+    ],
+    "renamed there after a crash in the middle of its upload": [
+        Do("write", 4, 1),
+        Do("dispatch and crash", 5, 8),
+        Do("their rename", 6, 0),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_both_sides_agree_after_what_was_found(name: str) -> None:
+    replay(FOUND[name])
