@@ -58,7 +58,7 @@ class OtherServer:
         self.items: dict[str, Item] = {}
         self.sessions: dict[str, Session] = {}
         self.requests: list[tuple[str, str]] = []
-        self.planned: list[tuple[str, str, Refusal, bool]] = []
+        self.planned: list[tuple[str, str, Refusal | Callable[[], None], bool]] = []
         self._tokens: dict[str, float] = {}
         self._pages: dict[str, list[str]] = {}
         self._feed: list[tuple[float, str]] = []  # when it is to be seen, and the ID
@@ -115,6 +115,10 @@ class OtherServer:
     def fail_next(self, method: str, path: str, refusal: Refusal, *, after: bool = False) -> None:
         """The next request whose path begins so is refused; with `after`, once it has worked."""
         self.planned.append((method, path, refusal, after))
+
+    def meanwhile(self, method: str, path: str, action: Callable[[], None]) -> None:
+        """Before the next request whose path begins so has its effect, something happens."""
+        self.planned.append((method, path, action, False))
 
     def expire_tokens(self) -> None:
         self._tokens.clear()
@@ -248,6 +252,9 @@ class OtherServer:
         for plan in self.planned:
             if plan[0] == method and path.startswith(plan[1]):
                 self.planned.remove(plan)
+                if not isinstance(plan[2], Refusal):
+                    plan[2]()
+                    return None
                 if plan[3]:
                     return plan[2]
                 raise plan[2]

@@ -324,10 +324,12 @@ class Publisher:
     def _look_beneath(self, job: Job, node: Node, remote: RemoteFile, known: RemoteFile) -> None:
         """Whether somebody else's content came in while ours was on its way (v3 has no If-Match)."""
         revisions = self._drive.revisions(remote.id)
-        ids = [revision.id for revision in revisions]
-        if remote.revision not in ids[1:]:
+        at = [index for index, revision in enumerate(revisions) if revision.id == remote.revision]
+        # Where Drive names no head revision, its content says which it is.
+        at = at or [index for index, revision in enumerate(revisions) if revision.md5 == remote.md5]
+        if not at or at[-1] == 0:
             return
-        beneath = revisions[ids.index(remote.revision) - 1]
+        beneath = revisions[at[-1] - 1]
         if beneath.id != known.revision and beneath.md5 not in (known.md5, remote.md5, job.tried_md5):
             keep_beneath(self._store, node, remote, beneath)
 
