@@ -18,6 +18,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cli", "notebook", "daemon"}),
     frozenset({"app"}),
     frozenset({"answers"}),
+    frozenset({"why"}),
     frozenset({"mounts"}),
     frozenset({"control", "config"}),
     frozenset({"fuse"}),

@@ -59,7 +59,7 @@ def publishable(
                 continue
             ready = False
         new = node.confirmed_ns is None
-        large = node.kind is Kind.FILE and node.size_bytes > SMALL_LIMIT_BYTES and job.generation is not None
+        large = _is_large(job, node)
         if ready and not (
             (job.barrier is not Barrier.NONE and parent.inode in pending)
             or (new and not large and node.kind is Kind.FILE and parent.inode in pending_large)
@@ -71,6 +71,40 @@ def publishable(
         anything_pending = True
         if large:
             pending_large |= chains[parent.inode]
+
+
+def earlier(
+    job: Job, node: Node, jobs: Iterable[Job], nodes: Nodes, find_job: Callable[[Inode], Job | None]
+) -> Iterator[Job]:
+    """Of `jobs`, which come in publish order from its very beginning, those that `job` waits for: what `publishable`
+    holds it back for, but for its own folder's."""
+    for_large = node.confirmed_ns is None and node.kind is Kind.FILE and not _is_large(job, node)
+    for other in jobs:
+        if other.seq >= job.seq:
+            return
+        there = nodes.find(other.inode)
+        if there is None or other.state is JobState.PARKED:
+            continue
+        if there.unnamed:
+            if node.unnamed and node.drive_id is not None and there.remote_parent == node.drive_id:
+                yield other
+            continue
+        parent = nodes.find(there.parent) if there.parent is not None else None
+        if parent is None or not has_something(other, there):
+            continue
+        if parent.confirmed_ns is None:
+            above = find_job(parent.inode)
+            if above is None or above.state is JobState.PARKED:
+                continue
+        if node.unnamed or (
+            (job.barrier is not Barrier.NONE or (for_large and _is_large(other, there)))
+            and node.parent in (parent.inode, *nodes.ancestors(parent.inode))
+        ):
+            yield other
+
+
+def _is_large(job: Job, node: Node) -> bool:
+    return node.kind is Kind.FILE and node.size_bytes > SMALL_LIMIT_BYTES and job.generation is not None
 
 
 def parked_above(job: Job, nodes: Nodes, find_job: Callable[[Inode], Job | None]) -> Job | None:

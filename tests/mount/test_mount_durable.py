@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import mmap
 import os
 import random
@@ -301,3 +302,20 @@ def test_flush_of_a_path_does_not_wait_for_others(folder: Path, drive: Drive, mo
         drive.admin.set_network(bandwidth_bytes_s=None)
     mount.flush()
     assert mount.command("flush", folder / "nowhere", check=False).returncode == 1
+
+
+def test_why_tells_what_a_file_waits_for(folder: Path, drive: Drive, mount: Mounted) -> None:
+    (folder / "latest").write_bytes(b"0")
+    mount.flush()
+    assert mount.command("why", folder / "latest").stdout == f"{folder / 'latest'} is on Drive as it is here.\n"
+    drive.admin.set_network(bandwidth_bytes_s=1_000_000)
+    try:
+        (folder / "weights").write_bytes(os.urandom(10_000_000))
+        (folder / "latest").write_bytes(b"1")
+        told = json.loads(mount.command("why", "--json", folder / "latest").stdout)
+        assert (told["cause"], told["earlier"]) == ("order", [f"{folder.name}/weights"])
+        assert told["drive"]["id"] == drive.find(f"{folder.name}/latest")["id"]
+    finally:
+        drive.admin.set_network(bandwidth_bytes_s=None)
+    mount.flush()
+    assert mount.command("why", folder / "nowhere", check=False).returncode == 1

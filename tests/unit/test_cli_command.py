@@ -79,6 +79,8 @@ def test_command_shows_the_traceback_when_asked(monkeypatch: pytest.MonkeyPatch)
         ["umount", "a", "--timeout", "-1"],
         ["flush", "--timeout", "soon"],
         ["status", "a", "b"],
+        ["why"],
+        ["mount", "a", "--fsync", "never"],
         ["emulator", "--port", "x"],
         ["demo", "--size", "big"],
         ["mount", "a", "--cache-size", "big"],
@@ -91,7 +93,7 @@ def test_command_ends_with_2_when_it_is_misused(arguments: list[str]) -> None:
     assert result.stderr != ""
 
 
-@pytest.mark.parametrize("name", ["mount", "umount", "flush", "status", "emulator", "demo"])
+@pytest.mark.parametrize("name", ["mount", "umount", "flush", "status", "why", "emulator", "demo"])
 def test_command_explains_itself(name: str) -> None:
     assert name in CliRunner().invoke(cli.main, ["--help"]).stdout
     result = CliRunner().invoke(cli.main, [name, "-h"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
 
 from drivefs.errors import Refused, Unreachable
 from drivefs.model import DriveId, Inode
-from drivefs.sync.order import publishable
+from drivefs.sync.order import earlier, has_something, parked_above, publishable
 from tests.house import House
 
 BIG = b"w" * 6_000_000
@@ -143,3 +144,41 @@ def test_order_removes_what_is_still_being_sent_under_the_same_id_only_then(hous
 
     assert may_start({drive_id}) == []
     assert may_start(set()) == [job.inode]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_order_names_what_a_job_waits_for(house: House, seed: int) -> None:
+    """`earlier` and `publishable` are two readings of one rule."""
+    chance = random.Random(seed)
+    for path in ("a", "a/b", "c"):
+        house.mkdir(path)
+    for path in ("a/1", "a/b/1", "c/1", "1"):
+        house.write(path, b"old")
+    house.drain()
+    there = {"a/1", "a/b/1", "c/1", "1"}
+    if chance.random() < 0.3:
+        house.mkdir("new")
+    for _ in range(8):
+        path = f"{chance.choice(['', 'a/', 'a/b/', 'c/'])}{chance.randrange(4)}"
+        match chance.randrange(4):
+            case 0 if path in there:
+                house.remove(path)
+                there.remove(path)
+            case 1 if there:
+                old = chance.choice(sorted(there))
+                if old != path:
+                    house.rename(old, path)
+                    there = (there - {old}) | {path}
+            case _:
+                house.write(path, chance.choice([b"small", BIG]))
+                there.add(path)
+    journal, nodes = house.store.journal, house.store.nodes
+    jobs = list(journal.in_order(100))
+    if len(jobs) > 1:
+        journal.park(chance.choice(jobs).inode, "No rights.")
+    jobs = list(journal.in_order(100))
+    may_go = {job.inode for job, _ in publishable(jobs, nodes, journal.find, set(), 1 << 62)}
+    for job in jobs:
+        if parked_above(job, nodes, journal.find) is None and has_something(job, nodes.get(job.inode)):
+            waits = bool(list(earlier(job, nodes.get(job.inode), jobs, nodes, journal.find)))
+            assert waits is (job.inode not in may_go), nodes.path(job.inode)
