@@ -296,10 +296,27 @@ class Uploader:
         if current is None or current.unnamed or current.confirmed_ns is None or node.kind is not Kind.FILE:
             self._store.journal.park(job.inode, str(error))
             return
+        if not self._is_gone(current):
+            # An old revision that the content here is based on, or something else that Drive was asked for.
+            log.warning("Drive lacks what %s needs: %s", self._store.nodes.path(job.inode), error)
+            self._postpone(job, error)
+            return
         log.warning(
             "%s was deleted on Drive while it was changed here: it is made anew.", self._store.nodes.path(job.inode)
         )
         self._store.journal.lost_on_drive(current)
+
+    def _is_gone(self, node: Node) -> bool:
+        """Whether Drive says that it does not have the file, as far as can be learnt now."""
+        if node.drive_id is None:
+            return True
+        try:
+            self._drive.get(node.drive_id)
+        except RemoteNotFound:
+            return True
+        except (DriveError, SignInNeeded):
+            return False
+        return False
 
     def _sweep(self, needed_bytes: int = 0) -> int:
         """Take out of the trash what is ours and too much, or as much as is needed; the bytes freed."""

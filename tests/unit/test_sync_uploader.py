@@ -12,6 +12,7 @@ from drivefs.errors import (
     QueueBlocked,
     RateLimited,
     Refused,
+    RemoteNotFound,
     ServerFault,
     SessionGone,
     SignInNeeded,
@@ -323,3 +324,14 @@ def test_uploader_of_a_full_fake_drive_is_not_fooled(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="two files"):
         drive.names()
     assert DriveId("nobody") not in drive.files
+
+
+def test_uploader_keeps_the_file_whose_update_lacked_something_else(house: House) -> None:
+    house.write("a", b"1")
+    house.drain()
+    drive_id = house.drive.names()["a"]
+    house.write("a", b"2")
+    house.drive.fail("upload_small", ("before", RemoteNotFound("No such revision.")))
+    house.drain()
+    assert house.drive.names() == {"a": drive_id}
+    assert house.drive.content(drive_id) == b"2"
