@@ -3,39 +3,25 @@
 It does what the API allows and a client may not have thought of: odd IDs, header names in any case, connections that
 close, chunked and gzip'd replies, pages shorter than asked for, uploads that keep less than was sent, a feed of
 changes that lags, repeats itself and speaks of changes nobody can see. `Habits` says which, and a seed how often.
-All is in memory, under one lock; a thread a connection.
+All is in memory, under one lock; a thread a connection. What there is, and what others do to it, is in `Items`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import random
 import re
-import string
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.other_server_items import Items, stamp
 from tests.other_server_wire import Habits, Refusal, Reply, apply_mask, parse_mask, parse_query, serve
 
-FOLDER = "application/vnd.google-apps.folder"
 SHORTCUT = "application/vnd.google-apps.shortcut"
 UNIT = 262_144  # bytes: an upload is kept in multiples of it
-LETTERS = string.ascii_letters + string.digits + "-_"
-
-
-@dataclass(slots=True)
-class Item:
-    facts: dict[str, Any]
-    parent: str | None
-    created_s: float
-    trashed: bool = False
-    revisions: list[dict[str, Any]] = field(default_factory=list)  # File-like facts, and "bytes"
 
 
 @dataclass(slots=True)
@@ -48,25 +34,17 @@ class Session:
     done: dict[str, Any] | None = None
 
 
-class OtherServer:
+class OtherServer(Items):
     """A Drive with one account. Start it with `with`; `endpoint` and `credentials` are what a client needs."""
 
     def __init__(self, habits: Habits | None = None) -> None:
-        self.habits = habits or Habits()
-        self.random = random.Random(self.habits.seed)
-        self.lock = threading.RLock()
-        self.items: dict[str, Item] = {}
+        super().__init__(habits or Habits())
         self.sessions: dict[str, Session] = {}
         self.requests: list[tuple[str, str]] = []
-        self.planned: list[tuple[str, str, Refusal | Callable[[], None], bool]] = []
+        self._planned: list[tuple[str, str, Refusal | Callable[[], None], bool]] = []
         self._tokens: dict[str, float] = {}
         self._pages: dict[str, list[str]] = {}
-        self._feed: list[tuple[float, str]] = []  # when it is to be seen, and the ID
-        self._late: list[tuple[float, str]] = []  # when the version moves once more, for no visible reason
         self._given: set[str] = set()
-        self._version = 4_000
-        self.root = "0A" + self._word(14) + "PVA"
-        self._add(self.root, {"name": "My Drive", "mimeType": FOLDER}, None)
         self._http = serve(self.habits, self.answer)
         self.endpoint = f"http://127.0.0.1:{self._http.server_port}"
 
@@ -78,7 +56,7 @@ class OtherServer:
         self._http.shutdown()
         self._http.server_close()
 
-    # --- for tests: what others do, and what there is ---
+    # --- for tests ---
 
     @property
     def credentials(self) -> dict[str, str]:
@@ -91,138 +69,16 @@ class OtherServer:
             "token_uri": token_uri,
         }
 
-    def put(self, name: str, data: bytes | None, parent: str | None = None) -> str:
-        """A file, or with None a folder, made by somebody else; its ID."""
-        with self.lock:
-            item_id = self._word(33)
-            self._add(
-                item_id, {"name": name, "mimeType": FOLDER if data is None else "text/plain"}, parent or self.root
-            )
-            if data is not None:
-                self._set_content(item_id, data, {})
-            return item_id
-
-    def edit(self, item_id: str, data: bytes | None = None, **facts: Any) -> None:
-        with self.lock:
-            if data is not None:
-                self._set_content(item_id, data, {})
-            self._set_facts(item_id, facts)
-
-    def remove(self, item_id: str) -> None:
-        with self.lock:
-            self._remove(item_id)
-
     def fail_next(self, method: str, path: str, refusal: Refusal, *, after: bool = False) -> None:
         """The next request whose path begins so is refused; with `after`, once it has worked."""
-        self.planned.append((method, path, refusal, after))
+        self._planned.append((method, path, refusal, after))
 
     def meanwhile(self, method: str, path: str, action: Callable[[], None]) -> None:
         """Before the next request whose path begins so has its effect, something happens."""
-        self.planned.append((method, path, action, False))
+        self._planned.append((method, path, action, False))
 
     def expire_tokens(self) -> None:
         self._tokens.clear()
-
-    def tree(self, top: str | None = None, prefix: str = "") -> dict[str, tuple[str, str | None]]:
-        """MIME type and md5 of all that is not in the trash, by path; fails where two have one path."""
-        found: dict[str, tuple[str, str | None]] = {}
-        with self.lock:
-            for item_id, item in self.items.items():
-                if item.parent == (top or self.root) and not item.trashed:
-                    path = prefix + item.facts["name"]
-                    assert path not in found, f"{path} is there twice"
-                    found[path] = (
-                        item.facts["mimeType"],
-                        item.revisions[-1]["md5Checksum"] if item.revisions else None,
-                    )
-                    found |= self.tree(item_id, path + "/")
-        return found
-
-    def id_of(self, path: str) -> str:
-        parent = self.root
-        for name in path.split("/"):
-            (parent,) = [
-                i
-                for i, it in self.items.items()
-                if (it.parent, it.facts["name"], it.trashed) == (parent, name, False)
-            ]
-        return parent
-
-    # --- what happens to items ---
-
-    def _word(self, length: int) -> str:
-        return "1" + "".join(self.random.choices(LETTERS, k=length - 1))
-
-    def _moved(self, item_id: str) -> None:
-        self._version += self.random.randint(1, 5)
-        if item_id in self.items:
-            self.items[item_id].facts["version"] = str(self._version)
-        seen_s = time.time() + self.habits.feed_lag_s
-        self._feed += [(seen_s, item_id)] * self.random.choice((1, 1, 2))
-
-    def _add(self, item_id: str, facts: dict[str, Any], parent: str | None) -> None:
-        now_s = time.time()
-        self.items[item_id] = Item({"createdTime": _stamp(now_s), "modifiedTime": _stamp(now_s)}, parent, now_s)
-        self._set_facts(item_id, facts)
-
-    def _set_facts(self, item_id: str, facts: dict[str, Any]) -> None:
-        item = self.items[item_id]
-        for key in ("name", "mimeType", "description", "starred", "shortcutDetails"):
-            if key in facts:
-                item.facts[key] = facts[key]
-        if "modifiedTime" in facts:
-            item.facts["modifiedTime"] = _stamp(datetime.fromisoformat(facts["modifiedTime"]))
-        for key in ("appProperties", "properties"):
-            merged = {**item.facts.get(key, {}), **facts.get(key, {})}
-            item.facts[key] = {name: value for name, value in merged.items() if value is not None}
-        item.trashed = facts.get("trashed", item.trashed)
-        self._moved(item_id)
-
-    def _set_content(self, item_id: str, data: bytes, facts: dict[str, Any]) -> None:
-        item, now = self.items[item_id], _stamp(time.time())
-        item.facts["modifiedTime"] = now
-        self._set_facts(item_id, facts)
-        revision = {"id": "0B" + self._word(50), "modifiedTime": item.facts["modifiedTime"], "size": str(len(data))}
-        revision |= {"kind": "drive#revision", "md5Checksum": hashlib.md5(data).hexdigest(), "keepForever": False}
-        item.revisions.append({**revision, "mimeType": item.facts["mimeType"], "bytes": data})
-        self._late.append((time.time() + self.random.random(), item_id))
-
-    def _remove(self, item_id: str) -> None:
-        for child in [each for each, item in self.items.items() if item.parent == item_id]:
-            self._remove(child)
-        del self.items[item_id]
-        self._moved(item_id)
-
-    def _item(self, item_id: str) -> Item:
-        item = self.items.get(self._resolve(item_id))
-        if item is None:
-            raise Refusal(404, "notFound")
-        return item
-
-    def _resolve(self, item_id: str) -> str:
-        return self.root if item_id == "root" else item_id
-
-    def _in_trash(self, item: Item) -> bool:
-        return item.trashed or (item.parent in self.items and self._in_trash(self.items[item.parent]))
-
-    def _file(self, item_id: str) -> dict[str, Any]:
-        """The File resource, whole."""
-        item = self.items[item_id]
-        file = {"kind": "drive#file", "id": item_id, **item.facts, "trashed": self._in_trash(item), "ownedByMe": True}
-        file |= {
-            "explicitlyTrashed": item.trashed,
-            "spaces": ["drive"],
-            "webViewLink": f"https://d.example/{item_id}",
-        }
-        file["capabilities"] = [{"canEdit": True, "canShare": True}, {"canShare": True}, {}][ord(item_id[-1]) % 3]
-        if item.parent is not None:
-            file["parents"] = [item.parent]
-        if item.revisions:
-            head = item.revisions[-1]
-            file |= {key: head[key] for key in ("size", "md5Checksum")} | {"quotaBytesUsed": head["size"]}
-            if self.habits.head_revisions:
-                file["headRevisionId"] = head["id"]
-        return file
 
     # --- requests ---
 
@@ -249,9 +105,9 @@ class OtherServer:
 
     def _misfortune(self, method: str, path: str) -> Refusal | None:
         """Raises what goes wrong before the request is looked at; returns what does after it."""
-        for plan in self.planned:
+        for plan in self._planned:
             if plan[0] == method and path.startswith(plan[1]):
-                self.planned.remove(plan)
+                self._planned.remove(plan)
                 if not isinstance(plan[2], Refusal):
                     plan[2]()
                     return None
@@ -393,7 +249,7 @@ class OtherServer:
         start, last = int(token), min(end, int(token) + min(int(query.get("pageSize", 100)), self.habits.page_limit))
         changes: list[dict[str, Any]] = []
         for seen_s, item_id in self._feed[start - 7000 : last - 7000]:
-            change = {"kind": "drive#change", "changeType": "file", "time": _stamp(seen_s), "fileId": item_id}
+            change = {"kind": "drive#change", "changeType": "file", "time": stamp(seen_s), "fileId": item_id}
             there = item_id in self.items
             changes.append({**change, "removed": not there, **({"file": self._file(item_id)} if there else {})})
         following = {"newStartPageToken": str(last)} if last == end else {"nextPageToken": str(last)}
@@ -533,9 +389,3 @@ class OtherServer:
             reply = self._updated(session.item_id, session.query, sent, data)
         session.done = reply.value
         return reply
-
-
-def _stamp(moment: datetime | float) -> str:
-    """As Drive writes a time: cut to milliseconds."""
-    when = moment if isinstance(moment, datetime) else datetime.fromtimestamp(moment, UTC)
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
