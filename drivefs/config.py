@@ -49,8 +49,9 @@ class Settings:
     """The way to the kernel: auto takes the best one there is."""
     fsync: str = "local"
     """What fsync(2) waits for: the disk of the cache, or Drive."""
-    passthrough: bool = True
-    """Whether the kernel may read and write local files itself, where it can."""
+    passthrough: bool = False
+    """Whether the kernel may read and write local files itself, where it can. A program that has a file open then
+    goes on writing to it when the mount's process has died: for that reason only who asks for it gets it."""
     options: tuple[str, ...] = ()
     """FUSE's own mount options."""
     trash_limit: str = "10G"
@@ -189,6 +190,7 @@ _IN_OPTIONS: Mapping[str, tuple[str, bool | str]] = {
     "ro": ("read_only", True),
     "rw": ("read_only", False),
     "allow_other": ("allow_other", True),
+    "passthrough": ("passthrough", True),
     "no_passthrough": ("passthrough", False),
     "fsync=local": ("fsync", "local"),
     "fsync=drive": ("fsync", "drive"),

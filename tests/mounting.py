@@ -67,8 +67,8 @@ class Transport:
         return {**({"PYTHONPATH": str(self.shadow)} if self.shadow is not None else {}), **dict(self.variables)}
 
 
-KERNEL = Transport("kernel-passthrough", "kernel")
-KERNEL_PLAIN = Transport("kernel-no-passthrough", "kernel", variables=(("DRIVEFS_PASSTHROUGH", "0"),))
+KERNEL = Transport("kernel-passthrough", "kernel", variables=(("DRIVEFS_PASSTHROUGH", "1"),))
+KERNEL_PLAIN = Transport("kernel-no-passthrough", "kernel")
 MFUSEPY = Transport("mfusepy-libfuse3", "libfuse", "mfusepy", "fuse3")
 FUSEPY = Transport("fusepy-libfuse2", "libfuse", "fuse", "fuse", shadow=TESTS / "mount" / "fusepy_only")
 
