@@ -80,7 +80,7 @@ def test_all_that_programs_do_arrives_and_is_read_again(
     drive.server.fail_next("PUT", "/push", Refusal(502, "backendError"), after=True)
     (folder / "big").write_bytes(os.urandom(20 * MIB))
     (folder / "empty").write_bytes(b"")
-    for number in range(60):
+    for number in range(24):
         place = folder / "deep" / str(number % 3) / "é ' \\ x"
         place.mkdir(parents=True, exist_ok=True)
         (place / f"small {number}").write_bytes(b"%d" % number * 100)
@@ -123,15 +123,15 @@ def test_what_others_do_shows_up(folder: Path, mount: Mounted, drive: Served) ->
     server.edit(server.id_of(f"{folder.name}/old"), name="new")
     server.remove(server.id_of(f"{folder.name}/gone"))
     place = server.put("theirs", None, top)
-    for number in range(50):
+    for number in range(40):
         server.put(f"{number}", b"%d" % number, place)
     names = {"mine", "new", "theirs"}
-    wait_until(lambda: set(os.listdir(folder)) == names and len(os.listdir(folder / "theirs")) == 50)
+    wait_until(lambda: set(os.listdir(folder)) == names and len(os.listdir(folder / "theirs")) == 40)
     wait_until(lambda: (folder / "mine").stat().st_size == len(b"theirs, longer"))
     assert (folder / "mine").read_bytes() == b"theirs, longer"
     assert (folder / "new").read_bytes() == b"old"
     assert {int(path.name): path.read_bytes() for path in (folder / "theirs").iterdir()} == {
-        number: b"%d" % number for number in range(50)
+        number: b"%d" % number for number in range(40)
     }
     mount.flush()
     assert {path: facts[0] for path, facts in drive.contents(folder.name).items() if "/" not in path} == {
