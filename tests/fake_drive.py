@@ -163,6 +163,8 @@ class FakeDrive:
         else:
             if target.id not in self.files:
                 raise RemoteNotFound("No such file.", reason="notFound", status=404)
+            if target.remove_parent not in (None, self.files[target.id].parent):
+                raise RemoteNotFound(f"File not found: {target.remove_parent}.", reason="notFound", status=404)
             self.log.append(("update", self.files[target.id].name))
         values = self._metadata(target.metadata, dict(self.files[target.id].app_properties))
         if isinstance(target, UpdateTarget) and target.add_parent is not None:
