@@ -27,7 +27,9 @@ Maker = Callable[[Running, Path], AbstractContextManager[System]]
 
 MAKERS: dict[str, Maker] = {
     "disk": systems.disk,
-    "drivefs": systems.drivefs,
+    "drivefs": lambda emulator, work: systems.drivefs(emulator, work, []),
+    "drivefs libfuse": lambda emulator, work: systems.drivefs(emulator, work, ["--transport", "libfuse"]),
+    "drivefs passthrough": lambda emulator, work: systems.drivefs(emulator, work, ["-o", "passthrough"]),
     "rclone": lambda emulator, work: systems.rclone(emulator, work, []),
     "rclone best flags": lambda emulator, work: systems.rclone(emulator, work, systems.RCLONE_BEST),
 }

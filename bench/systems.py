@@ -69,7 +69,7 @@ def disk(emulator: Running, work: Path) -> Iterator[System]:
 
 
 @contextmanager
-def drivefs(emulator: Running, work: Path) -> Iterator[System]:
+def drivefs(emulator: Running, work: Path, flags: list[str]) -> Iterator[System]:
     folder, cache = work / "drivefs", work / "drivefs-cache"
     command = [sys.executable, "-m", "drivefs"]
     where = ["--endpoint", emulator.endpoint, "--credentials", str(emulator.credentials_file)]
@@ -79,7 +79,7 @@ def drivefs(emulator: Running, work: Path) -> Iterator[System]:
         return done.stdout
 
     def mount() -> int:
-        run("mount", str(folder), *where, "--cache-dir", str(cache))
+        run("mount", str(folder), *where, "--cache-dir", str(cache), *flags)
         return int(json.loads(run("status", str(folder), "--json"))["mounts"][0]["pid"])
 
     def remount() -> None:

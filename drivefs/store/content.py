@@ -668,7 +668,8 @@ class ContentStore:
         """Flush everything that was written before the call. Holds no lock meanwhile."""
         with self._lock:
             closed, self._closed_unsynced = self._closed_unsynced, set()
-            opened = [file for file in self._open.values() if file.unsynced]
+            # With a use of each, so that none is closed under the flush.
+            opened = [file for file in self._open.values() if file.unsynced and file.use()]
         try:
             if len(closed) + len(opened) > SYNC_ALL_ABOVE:
                 _libc.syncfs(self._folder_fd)
@@ -678,10 +679,13 @@ class ContentStore:
             for generation in closed:
                 self._sync_closed(generation)
             os.fsync(self._folder_fd)
-        except OSError as error:
+        except (OSError, CacheDamaged) as error:
             with self._lock:
                 self._closed_unsynced |= closed
-            raise CacheDamaged(f"The cache could not be flushed to the disk: {error.strerror}.") from error
+            raise CacheDamaged(f"The cache could not be flushed to the disk: {error}") from error
+        finally:
+            for file in opened:
+                file.close()
 
     def _sync_closed(self, generation: Generation) -> None:
         try:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from drivefs.errors import CacheDamaged, CacheFull, Superseded
-from drivefs.model import ROOT_INODE, DriveId, RevisionId
+from drivefs.model import ROOT_INODE, DriveId, Inode, RevisionId
 from drivefs.store import content
 from drivefs.store.content import Base, ContentFile, State
 from drivefs.store.store import Store
@@ -322,3 +322,19 @@ def test_content_partly_local_file_behaves_as_a_whole_one(store: Store, steps: l
         file.fill(start, REMOTE[start:stop])
     assert file.read(0, 1000) == bytes(model)
     file.close()
+
+
+def test_content_flush_of_everything_outlives_a_close_under_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = store.content.create(Inode(5))
+    file.write(0, b"x")
+    flush = os.fsync
+
+    def close_first(fd: int) -> None:
+        monkeypatch.setattr(os, "fsync", flush)
+        file.close()  # the last user goes between the look at the file and its flush
+        flush(fd)
+
+    monkeypatch.setattr(os, "fsync", close_first)
+    store.content.sync()
+    assert not file.use()
+    assert file.generation not in store.content._closed_unsynced
