@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from cachetools import LRUCache
 
+from drivefs.fuse.direct import past_the_page_cache
 from drivefs.fuse.kernel import wire
 from drivefs.fuse.kernel.names import Names
 from drivefs.fuse.kernel.passthrough import Passthrough
@@ -50,13 +51,13 @@ class Contents:
     def open(self, request: Request) -> Reply:
         flags, open_flags = wire.OPEN_IN.unpack_from(request.body)
         handle = self._files.open(Inode(request.nodeid), flags, direct=self._passthrough.enabled)
-        reply = self._opened(handle)
+        reply = self._opened(handle, flags)
         request.undo = lambda: self._release(handle)
         if open_flags & wire.OPEN_KILL_SUIDGID:
             self._names.drop_privileges(Inode(request.nodeid))
         return reply
 
-    def _opened(self, handle: Handle) -> bytes:
+    def _opened(self, handle: Handle, flags: int) -> bytes:
         """struct fuse_open_out."""
         if handle.direct:
             backing = self._passthrough.acquire(handle)
@@ -65,6 +66,8 @@ class Contents:
                     self._cached.pop(handle.opened.inode, None)
                 return wire.OPEN_OUT.pack(handle.number, wire.FOPEN_PASSTHROUGH, backing)
             self._files.go_indirect(handle)
+        if past_the_page_cache(flags):
+            return wire.OPEN_OUT.pack(handle.number, wire.FOPEN_DIRECT_IO, 0)
         return wire.OPEN_OUT.pack(handle.number, self._keep_cache(handle.opened.inode), 0)
 
     def _keep_cache(self, inode: Inode) -> int:
@@ -81,7 +84,7 @@ class Contents:
         handle = self._files.create(
             Inode(request.nodeid), name, mode & 0o7777, flags, direct=self._passthrough.enabled
         )
-        reply = self._opened(handle)
+        reply = self._opened(handle, flags)
         entry = self._names.tell(request, self._vfs.tree.attributes(handle.opened.inode))
         forget = request.undo
 
