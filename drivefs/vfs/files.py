@@ -1,24 +1,22 @@
 """Open files: reading and writing through handles.
 
-Any thread may enter; calls on one inode that change it go one after another. A file is marked dirty in the journal
-before its first byte changes. It is sealed, which makes it wait for Drive, when nobody is writing any more: at the
-close(2) of the last writing handle, before that call returns. A handle that was closed and writes again (a copy of
-the descriptor in another process, a map) marks the file dirty again.
+Any thread may enter; calls on one inode that change it go one after another. A file is dirty (vfs/writeback.py)
+before its first byte changes, and sealed at the close(2) of the last writing handle, before that call returns. A
+handle that was closed and writes again (a copy of the descriptor in another process, a map) marks the file dirty
+again.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from drivefs.errors import BadHandle, CacheFull, Exists, InvalidArgument, IsDirectory, NoEntry, NotSupported
 from drivefs.model import Generation, Inode, Kind, RevisionId
-from drivefs.store.content import ContentFile, State
+from drivefs.store.content import ContentFile
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 from drivefs.vfs.durable import Durability
@@ -26,24 +24,7 @@ from drivefs.vfs.opened import OpenFile, OpenFiles
 from drivefs.vfs.ports import Downloader
 from drivefs.vfs.rights import Rights
 from drivefs.vfs.tree import Tree
-
-SNAPSHOT_QUIET_NS = 10_000_000_000
-"""A file that is held open gets to Drive when nothing was written to it for 10 s …"""
-
-SNAPSHOT_EVERY_NS = 60_000_000_000
-"""… or a minute after the last time, if it never rests …"""
-
-SNAPSHOT_BUSY_BYTES = 256 << 20
-"""… unless it is so large that its writer would notice the copy: then only when it rests …"""
-
-SNAPSHOT_NS_A_BYTE = 100
-"""… and no more often than its size allows: 10 MB/s of copying and sending for one file."""
-
-TICK_NS = 20_000_000
-"""Disks date changes by a clock that ticks every 1 to 10 ms."""
-
-UNRELEASED_NS = 2_000_000_000
-"""The kernel releases a file within milliseconds after its last close, unless it is still in use somewhere."""
+from drivefs.vfs.writeback import WriteBack
 
 T = TypeVar("T")
 
@@ -66,12 +47,6 @@ class Handle:
     direct: bool = False  # the kernel reads and writes the content file itself; guarded by opened.lock
 
 
-def _unreleased(opened: OpenFile) -> bool:
-    """Whether it is closed, and the kernel may write it still."""
-    file = opened.file
-    return file is not None and file.state is State.SEALED and file.direct_writers > 0
-
-
 class Files:
     """The open files of one mount."""
 
@@ -82,10 +57,12 @@ class Files:
         opened: OpenFiles,
         tree: Tree,
         rights: Rights,
+        writeback: WriteBack,
         durability: Durability | None,
     ) -> None:
         """With `durability`, fsync(2) waits for Drive."""
         self._store = store
+        self._writeback = writeback
         self._durability = durability
         self._downloader = downloader
         self._opened = opened
@@ -93,7 +70,6 @@ class Files:
         self._rights = rights
         self._numbers = itertools.count(1)
         self._handles: dict[int, Handle] = {}  # single operations of a dict only
-        self._released = threading.Condition()  # notified when the kernel has let go of a file that it wrote
 
     # --- opening and closing ---
 
@@ -156,7 +132,7 @@ class Files:
                 if flags & os.O_TRUNC:
                     self._truncate(opened, 0)
                     if not writable:
-                        self._settle(opened)
+                        self._writeback.settle(opened)
                 return self._handle(opened, flags, direct)
         except BaseException:
             self._opened.release(opened)
@@ -197,7 +173,7 @@ class Files:
         if writable and not opened.dirty:
             if file.claims and not opened.direct:
                 return None
-            file = self._with_room(lambda: self._writable(opened))
+            file = self._with_room(lambda: self._writeback.writable(opened))
         return file
 
     def go_indirect(self, handle: Handle) -> None:
@@ -212,9 +188,7 @@ class Files:
         file = handle.opened.file
         if handle.writable and file is not None:
             self._store.content.add_direct_writer(file, -1)
-            self._store.journal.changed.set()
-            with self._released:
-                self._released.notify_all()
+            self._writeback.released()
 
     def handle(self, number: int) -> Handle:
         """Raises BadHandle."""
@@ -254,40 +228,9 @@ class Files:
         if not handle.closed:
             handle.closed = True
             handle.opened.busy -= 1
-        self._settle(handle.opened)
+        self._writeback.settle(handle.opened)
         if handle.direct:
-            self._seal_again(handle.opened)
-
-    def _seal_again(self, opened: OpenFile) -> None:
-        """What the kernel wrote after the seal, through another copy of the descriptor or a map, counts too. No
-        upload has seen it: none begins before the last writer is released."""
-        file = opened.file
-        if file is None or file.state is not State.SEALED or file.fingerprint() == opened.sealed:
-            return
-        if not self._is_unnamed(opened):
-            self._seal(opened, file)
-
-    def _seal(self, opened: OpenFile, file: ContentFile) -> None:
-        opened.sealed = file.fingerprint()  # before: what is written meanwhile is to be noticed
-        opened.sealed_ns = time.time_ns()
-        self._store.journal.seal(file)
-        opened.sent = opened.sent_ns = None
-
-    def _settle(self, opened: OpenFile) -> None:
-        """Seal what nobody writes any more. What has no name is not for Drive."""
-        if opened.busy or opened.file is None or not opened.dirty:
-            return
-        with self._store.db.transaction():
-            if self._is_unnamed(opened):
-                return
-            if opened.file.untouched:
-                self._store.journal.leave_unchanged(opened.file)
-            else:
-                self._seal(opened, opened.file)
-
-    def _is_unnamed(self, opened: OpenFile) -> bool:
-        node = self._store.nodes.find(opened.inode)
-        return node is None or node.unnamed
+            self._writeback.seal_again(handle.opened)
 
     # --- reading ---
 
@@ -336,7 +279,7 @@ class Files:
         opened = handle.opened
         with opened.lock:
             self._go_on_writing(handle)
-            file = self._with_room(lambda: self._writable(opened))
+            file = self._with_room(lambda: self._writeback.writable(opened))
             if handle.append:
                 offset = file.size_bytes
             return self._with_room(lambda: file.write(offset, data))
@@ -356,13 +299,6 @@ class Files:
                 raise
         return action()
 
-    def _writable(self, opened: OpenFile) -> ContentFile:
-        """The live content, marked dirty."""
-        file = self._opened.load(opened)
-        if not opened.dirty:
-            file = opened.file = self._store.journal.start_writing(file, in_place=opened.direct > 0)
-        return file
-
     def truncate(self, inode: Inode, size_bytes: int, number: int | None = None) -> None:
         """truncate(2), or ftruncate(2) with a handle. Raises NoEntry, IsDirectory, BadHandle, CacheFull."""
         self._rights.check_mount()
@@ -375,7 +311,7 @@ class Files:
             if number is None:
                 self._rights.check(node)
             self._truncate(opened, size_bytes)
-            self._settle(opened)
+            self._writeback.settle(opened)
 
     def _file_node(self, inode: Inode) -> Node:
         node = self._store.nodes.get(inode)
@@ -388,7 +324,7 @@ class Files:
         if size_bytes == self._opened.attributes(opened.inode).size_bytes:
             return
         if size_bytes or opened.direct:
-            self._with_room(lambda: self._writable(opened).truncate(size_bytes))
+            self._with_room(lambda: self._writeback.writable(opened).truncate(size_bytes))
         else:
             # Needs nothing of the old content, not even from Drive; and an upload of it can go on.
             file = self._with_room(lambda: self._store.journal.start_anew(self._store.nodes.get(opened.inode)))
@@ -424,73 +360,13 @@ class Files:
         self.sync_names()
         if self._durability is not None:
             with opened.lock:
-                self._snapshot_if_dirty(opened)
+                self._writeback.snapshot_if_dirty(opened)
                 seq = self._store.journal.last_seq
             self._durability.wait(opened.inode, seq, interrupted)
 
     def sync_names(self) -> None:
         """fsync(2) of a folder: every change of names that returned is on the disk."""
         self._store.db.sync()
-
-    # --- for flush, status and the end ---
-
-    def snapshot_all(self, chosen: Callable[[Inode], bool]) -> None:
-        """Send a copy of every open file that is chosen as it is now, so that a flush covers it. Raises Changing."""
-        with self._released:
-            self._released.wait_for(lambda: not any(map(_unreleased, self._opened.all())), UNRELEASED_NS / 1e9)
-        for opened in self._opened.all():
-            if not (opened.dirty or _unreleased(opened)) or not chosen(opened.inode):
-                continue
-            with opened.lock:
-                self._snapshot_if_dirty(opened)
-
-    def _snapshot_if_dirty(self, opened: OpenFile) -> None:
-        self._go_on_unreleased(opened)
-        file = opened.file
-        if file is not None and opened.dirty and not file.untouched and not self._is_unnamed(opened):
-            self._snapshot(opened, file)
-
-    def _snapshot(self, opened: OpenFile, file: ContentFile) -> None:
-        """Send a copy, unless this very state was sent before; the caller holds the lock."""
-        state = (file.size_bytes, file.mtime_ns)
-        if state != opened.sent:
-            settled = time.time_ns() - file.mtime_ns > TICK_NS
-            self._store.journal.seal_snapshot(file)
-            # Another write within the same tick of the disk's clock would look like this one.
-            opened.sent = state if settled else None
-
-    def snapshot_due(self, now_ns: int) -> None:
-        """Send open files that rest for a while, or have been written for long, as they are now: logs and event
-        files get to Drive without being closed, at a bounded rate."""
-        for opened in self._opened.all():
-            with opened.lock:
-                if now_ns - opened.sealed_ns > UNRELEASED_NS:
-                    self._go_on_unreleased(opened)
-                file = opened.file
-                if file is None or not opened.dirty or file.untouched or self._is_unnamed(opened):
-                    continue
-                if opened.sent_ns is None:
-                    opened.sent_ns = now_ns
-                waited_ns = now_ns - opened.sent_ns
-                quiet = now_ns - file.mtime_ns >= SNAPSHOT_QUIET_NS
-                if not quiet and (waited_ns < SNAPSHOT_EVERY_NS or file.size_bytes > SNAPSHOT_BUSY_BYTES):
-                    continue
-                if waited_ns >= file.size_bytes * SNAPSHOT_NS_A_BYTE:
-                    self._snapshot(opened, file)
-                    opened.sent_ns = now_ns
-
-    def _go_on_unreleased(self, opened: OpenFile) -> None:
-        """Take a file that is closed and not released for open: another process has a copy of the descriptor, or
-        there is a map of it. It gets to Drive by snapshots until then, and keeps nothing waiting."""
-        file = opened.file
-        if file is not None and _unreleased(opened):
-            mtime_ns = file.mtime_ns
-            self._writable(opened)
-            file.set_mtime(mtime_ns)
-
-    def count_dirty(self) -> int:
-        """Open files that are being written."""
-        return sum(opened.dirty for opened in self._opened.all())
 
     def release_all(self) -> None:
         """Close all handles: the kernel is gone and will close none of them."""

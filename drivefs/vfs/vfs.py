@@ -20,6 +20,7 @@ from drivefs.vfs.opened import OpenFiles
 from drivefs.vfs.ports import Downloader, Mirror
 from drivefs.vfs.rights import Rights
 from drivefs.vfs.tree import Tree
+from drivefs.vfs.writeback import WriteBack
 from drivefs.vfs.xattrs import Xattrs
 
 UNKNOWN_BYTES = 1 << 50
@@ -58,7 +59,10 @@ class Vfs:
         opened = OpenFiles(store)
         self.tree = Tree(store, mirror, downloader, opened, rights, now_ns=now_ns)
         self._durability = Durability(store)
-        self.files = Files(store, downloader, opened, self.tree, rights, self._durability if fsync_drive else None)
+        self.writeback = WriteBack(store, opened)
+        self.files = Files(
+            store, downloader, opened, self.tree, rights, self.writeback, self._durability if fsync_drive else None
+        )
         self.xattrs = Xattrs(store, opened, self.tree, rights)
 
     def volume(self) -> Volume:
@@ -70,15 +74,15 @@ class Vfs:
 
     def snapshot_open(self, chosen: Callable[[Inode], bool] = lambda inode: True) -> None:
         """Let a flush cover the files that are open now: each is sent as it is, and its writers go on."""
-        self.files.snapshot_all(chosen)
+        self.writeback.snapshot_all(chosen)
 
     def snapshot_due(self) -> None:
         """Send the open files whose turn it is; called every few seconds."""
-        self.files.snapshot_due(self._now_ns())
+        self.writeback.snapshot_due(self._now_ns())
 
     def dirty_open(self) -> int:
         """How many open files are being written."""
-        return self.files.count_dirty()
+        return self.writeback.count_dirty()
 
     def end_waits(self) -> None:
         """Let no fsync(2) wait for Drive any longer."""

@@ -198,7 +198,7 @@ def test_direct_file_that_is_never_let_go_of_keeps_nothing_waiting(house: VfsHou
     copy = house.fs.duplicate(fd)
     house.fs.write(fd, b"one")
     house.fs.close(copy)
-    house.vfs.files.snapshot_all(lambda _inode: True)
+    house.vfs.writeback.snapshot_all(lambda _inode: True)
     assert state(house, "a") is State.OPEN
     assert house.sealed_bytes("a") == b"one"
     house.fs.write(fd, b"two")
@@ -212,7 +212,7 @@ def test_flush_does_not_copy_what_is_let_go_of_in_time(house: VfsHouse) -> None:
     generation = house.node("a").generation
     timer = threading.Timer(0.1, release_all, [house])
     timer.start()
-    house.vfs.files.snapshot_all(lambda _inode: True)
+    house.vfs.writeback.snapshot_all(lambda _inode: True)
     timer.join()
     job = house.store.journal.find(house.node("a").inode)
     assert job is not None
@@ -231,10 +231,10 @@ def test_snapshot_of_a_direct_file_is_never_torn(house: VfsHouse, monkeypatch: p
 
     monkeypatch.setattr(house.store.content, "_copy", copy_while_written)
     with pytest.raises(Changing):
-        house.vfs.files.snapshot_all(lambda _inode: True)
+        house.vfs.writeback.snapshot_all(lambda _inode: True)
     monkeypatch.undo()
     assert house.sealed_bytes("a") is None
-    house.vfs.files.snapshot_all(lambda _inode: True)
+    house.vfs.writeback.snapshot_all(lambda _inode: True)
     assert house.sealed_bytes("a") == b"1" * 100_000
     house.fs.close(fd)
 

@@ -278,9 +278,9 @@ def test_vfs_open_file_that_rests_gets_to_drive_without_a_close(house: VfsHouse)
     fd = house.fs.open("log", os.O_WRONLY | os.O_CREAT)
     house.fs.write(fd, b"one")
     began_ns = house.fs.status("log").mtime_ns
-    house.vfs.files.snapshot_due(began_ns + SECOND_NS)
+    house.vfs.writeback.snapshot_due(began_ns + SECOND_NS)
     assert not house.has_job("log")
-    house.vfs.files.snapshot_due(began_ns + 11 * SECOND_NS)
+    house.vfs.writeback.snapshot_due(began_ns + 11 * SECOND_NS)
     assert house.sealed_bytes("log") == b"one"
     house.fs.write(fd, b"two")
     assert house.sealed_bytes("log") == b"one"
@@ -294,7 +294,7 @@ def test_vfs_open_file_that_never_rests_gets_to_drive_every_minute(house: VfsHou
     for second in range(0, 130, 5):
         house.fs.write(fd, b"x")
         house.fs.set_mtime("log", second * SECOND_NS)
-        house.vfs.files.snapshot_due((second + 1) * SECOND_NS)
+        house.vfs.writeback.snapshot_due((second + 1) * SECOND_NS)
         if house.has_job("log"):
             sent.append(len(house.sealed_bytes("log")))
     house.fs.close(fd)
