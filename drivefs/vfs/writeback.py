@@ -98,8 +98,8 @@ class WriteBack:
     # --- snapshots of what is held open ---
 
     def snapshot_all(self, chosen: Callable[[Inode], bool]) -> None:
-        """Send a copy of every open file that is chosen as it is now, so that a flush covers it. Takes the locks itself.
-        Raises Changing."""
+        """Send a copy of every open file that is chosen as it is now, so that a flush covers it. Takes the locks
+        itself. Raises Changing."""
         with self._released:
             self._released.wait_for(lambda: not any(map(_unreleased, self._opened.all())), UNRELEASED_NS / 1e9)
         for opened in self._opened.all():
