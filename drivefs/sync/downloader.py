@@ -10,26 +10,24 @@ checksum is wrong is dropped and fetched again.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
-from cachetools import TTLCache
-
 from drivefs.drive.api import Drive
-from drivefs.errors import BadReply, Refused, ServerFault, Unreachable
-from drivefs.model import DriveId, Inode, Priority, RevisionId
+from drivefs.errors import BadReply
+from drivefs.model import Inode, Priority
 from drivefs.store.check import md5_of
-from drivefs.store.content import Base, ContentFile, State
+from drivefs.store.content import ContentFile
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 from drivefs.sync.neighbours import Neighbours
 from drivefs.sync.readahead import Pattern
+from drivefs.sync.revisions import Revisions
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +55,6 @@ FREE_SHARE = 4
 
 CHECKS = 2
 """A file whose checksum is wrong so many times over is not fetched again for those who have it open."""
-
-UNPINNED_S = 600
-"""How long a file is taken for one whose revisions this account may not read."""
 
 TARGET_LIMIT_BYTES = 4096
 """PATH_MAX: a longer content is no symlink's target."""
@@ -105,13 +100,13 @@ class Downloader:
         self._drive = drive.at(Priority.READER)
         self._spare = drive.at(Priority.SPECULATION)
         self._drives = {Priority.READER: self._drive, Priority.WARM: drive.at(Priority.WARM)}
+        self._revisions = Revisions(store, self._drive)
         self._executor = executor
         self._free_bytes = free_bytes or (lambda: shutil.disk_usage(store.folder).free)
         self._neighbours = Neighbours(store, executor, self._bring, self._free_bytes)
         self._lock = threading.Lock()
         self._progress = threading.Condition(self._lock)
         self._readings: WeakKeyDictionary[ContentFile, _Reading] = WeakKeyDictionary()  # guarded by _lock
-        self._unpinned: TTLCache[DriveId, bool] = TTLCache(1_000, UNPINNED_S)  # guarded by _lock
 
     # --- what readers ask for ---
 
@@ -300,71 +295,17 @@ class Downloader:
             gaps = file.gaps(transfer.start, transfer.stop)
         if base is None or not gaps:
             return
-        node = self._unchanged(file, base)
+        node = self._revisions.unchanged(file, base)
         if node is not None and node.md5 and node.size_bytes <= BLOCK_BYTES:
-            file.fill(0, self.whole(base, node.size_bytes, node.md5, transfer.drive))
+            file.fill(0, self._revisions.whole(base, node.size_bytes, node.md5, transfer.drive))
             return
         for gap_start, gap_stop in _joined(gaps):
-            with self._lock:
-                unpinned = base.drive_id in self._unpinned
-            if unpinned:
-                self._fetch_head(file, base, gap_start, gap_stop)
-                continue
             offset = gap_start
-            try:
-                for piece in self._pieces(transfer.drive, base.drive_id, gap_start, gap_stop, base.revision):
-                    file.fill(offset, piece, settle=node is None)
-                    offset += len(piece)
-                    if not self._moved(file, reading, transfer, offset):
-                        return
-            except Refused:
-                # Reading a revision takes more rights than reading the file (drive-api: a viewer has them not).
-                self._fetch_head(file, base, offset, gap_stop)
-                with self._lock:
-                    self._unpinned[base.drive_id] = True
-
-    def _unchanged(self, file: ContentFile, base: Base) -> Node | None:
-        """The node of a file that is as Drive has it, and whose size and md5 are those of the base."""
-        with self._store.db.transaction_lock():
-            node = self._store.nodes.find(file.inode)
-            if file.state is not State.CLEAN or node is None or node.revision != base.revision:
-                return None
-            return node
-
-    @staticmethod
-    def _pieces(
-        drive: Drive, file_id: DriveId, start: int, stop: int, revision: RevisionId | None
-    ) -> Iterator[bytes]:
-        """[start, stop) in pieces; where a reply ends early the next one goes on, if each brings something."""
-        offset = start
-        while offset < stop:
-            before = offset
-            try:
-                for piece in drive.download(file_id, offset, stop - offset, revision):
-                    offset += len(piece)
-                    yield piece
-            except (Unreachable, ServerFault, BadReply):
-                if offset == before:
-                    raise
-
-    def _fetch_head(self, file: ContentFile, base: Base, start: int, stop: int) -> None:
-        """A range of whatever is the head, kept only if that was the revision wanted before and after."""
-        self._check_head(base)
-        data = b"".join(self._pieces(self._drive, base.drive_id, start, stop, None))
-        self._check_head(base)
-        file.fill(start, data, settle=self._unchanged(file, base) is None)
-
-    def _check_head(self, base: Base) -> None:
-        if self._drive.get(base.drive_id).revision != base.revision:
-            raise BadReply(f"The file {base.drive_id} was changed on Drive while it was read: open it again.")
-
-    def whole(self, base: Base, size_bytes: int, md5: str, drive: Drive) -> bytes:
-        """A small file in one request: its checksum says whether it is the revision wanted. Raises DriveError."""
-        for revision in (None, base.revision):
-            data = b"".join(self._pieces(drive, base.drive_id, 0, size_bytes, revision))
-            if hashlib.md5(data, usedforsecurity=False).hexdigest() == md5:
-                return data
-        raise BadReply(f"What Drive sends of {base.drive_id} does not have the checksum that it says.")
+            for piece in self._revisions.pieces(base, gap_start, gap_stop, transfer.drive):
+                file.fill(offset, piece, settle=node is None)
+                offset += len(piece)
+                if not self._moved(file, reading, transfer, offset):
+                    return
 
     # --- a file that is complete ---
 
@@ -382,12 +323,14 @@ class Downloader:
 
     def _check(self, file: ContentFile, reading: _Reading) -> None:
         base = file.base
-        node = self._unchanged(file, base) if base is not None else None
+        node = self._revisions.unchanged(file, base) if base is not None else None
         right = node is None or node.md5 is None or md5_of(file) == node.md5
         with file.lock:
             if base is None or file.gaps(0, file.size_bytes):
                 return
-            if right or self._unchanged(file, base) is None:  # written to meanwhile: it has no checksum any more
+            if (
+                right or self._revisions.unchanged(file, base) is None
+            ):  # written to meanwhile: it has no checksum any more
                 self._store.content.mark_whole(file)
                 return
             log.error("What Drive has sent of %s has a wrong checksum: it is fetched again.", base.drive_id)
