@@ -113,7 +113,7 @@ def scratch_folder() -> Iterator[Path]:
 def small_scale(clock: Clock) -> Iterator[None]:
     """Sizes at which a few bytes take sessions, several blocks and several dispatches; time from `clock`."""
     with ExitStack() as stack:
-        for module in ("publish", "uploader", "order"):
+        for module in ("publish", "sending", "uploader", "order"):
             stack.enter_context(mock.patch(f"drivefs.sync.{module}.SMALL_LIMIT_BYTES", SMALL_BYTES))
         stack.enter_context(mock.patch("drivefs.sync.downloader.BLOCK_BYTES", BLOCK_BYTES))
         stack.enter_context(mock.patch("drivefs.sync.uploader.SMALL_AT_ONCE", 2))

@@ -1,31 +1,17 @@
 """One job made true on Drive: create, update, content, trash.
 
-Stateless but for the line's rate; entered by the uploader's threads. Every step may be repeated after a crash or a
-lost reply: a create carries an ID that was noted before, and a try that may have worked is looked at before the next.
+Stateless; entered by the uploader's threads. Every step may be repeated after a crash or a lost reply: a create
+carries an ID that was noted before, and a try that may have worked is looked at before the next.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from drivefs.drive.api import Drive
-from drivefs.errors import BadReply, IdInUse, RemoteNotFound, ServerFault, SessionGone, Superseded, Unreachable
-from drivefs.model import (
-    CreateTarget,
-    DriveId,
-    Kind,
-    Metadata,
-    RemoteFile,
-    SessionState,
-    SessionUri,
-    UpdateTarget,
-    UploadTarget,
-)
+from drivefs.errors import BadReply, IdInUse, RemoteNotFound, Superseded
+from drivefs.model import CreateTarget, DriveId, Kind, Metadata, RemoteFile, UpdateTarget
 from drivefs.store.content import Claim
 from drivefs.store.nodes import Node
 from drivefs.store.queue import Job
@@ -34,87 +20,12 @@ from drivefs.sync.conflicts import keep_beneath, set_aside
 from drivefs.sync.metadata import remote_meta, to_create, to_update, wanted_name
 from drivefs.sync.mirror import Mirror
 from drivefs.sync.order import SMALL_LIMIT_BYTES
+from drivefs.sync.sending import Content, LinkTarget, Outgoing, Progress, Sender
 
 log = logging.getLogger(__name__)
 
-REQUEST_S = 60.0
-"""A resumable upload's request carries about a minute's worth: fewer round trips, and not too much to repeat."""
-
-FIRST_REQUEST_BYTES = 64 << 20
-"""While the line's rate is not known."""
-
-ALIGN_BYTES = 262_144
-"""All requests of a session but the last are multiples of this (drive-api: Uploads)."""
-
 UNSEEN_S = 2.0
 """An upload that took longer leaves room for somebody else's between our look and its end."""
-
-TROUBLE_LIMIT = 5
-"""Failures in a row, without a byte of headway, before an upload makes room for others and is tried later."""
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far one upload has come; written by its thread, read by any."""
-
-    size_bytes: int
-    done_bytes: int = 0
-    drive_id: DriveId | None = None
-
-
-class _Reader:
-    """A claim as the upload reads it: counts, and computes the checksum of what is read in order.
-
-    Its last byte leaves only when all of it is on the disk: so the flush of a large file goes on beside its upload,
-    and still Drive shows nothing that a power cut could take from here.
-    """
-
-    def __init__(self, claim: Claim, progress: Progress) -> None:
-        self._claim = claim
-        self._progress = progress
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self._hashed_bytes = 0
-        self.before_last: Callable[[], None] | None = None
-        """Called before the last byte leaves."""
-        self.size_bytes = claim.size_bytes
-        if self.size_bytes > SMALL_LIMIT_BYTES:
-            claim.begin_sync()
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        data = self._claim.read_at(offset, length)
-        if offset <= self._hashed_bytes < offset + len(data):
-            self._md5.update(memoryview(data)[self._hashed_bytes - offset :])
-            self._hashed_bytes = offset + len(data)
-        self._progress.done_bytes = offset + len(data)
-        if offset + len(data) == self.size_bytes:
-            self._claim.sync()
-            if self.before_last is not None:
-                self.before_last()
-        return data
-
-    def md5(self) -> str:
-        """Of the whole content; what was not read for the upload is read now."""
-        while self._hashed_bytes < self.size_bytes:
-            data = self._claim.read_at(self._hashed_bytes, min(1 << 20, self.size_bytes - self._hashed_bytes))
-            if not data:
-                raise BadReply("The content file is shorter than it was when it was claimed.")
-            self._md5.update(data)
-            self._hashed_bytes += len(data)
-        return self._md5.hexdigest()
-
-
-class _Target:
-    """A symlink's content."""
-
-    def __init__(self, target: str) -> None:
-        self._data = target.encode(errors="surrogateescape")
-        self.size_bytes = len(self._data)
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        return self._data[offset : offset + length]
-
-    def md5(self) -> str:
-        return hashlib.md5(self._data, usedforsecurity=False).hexdigest()
 
 
 class Publisher:
@@ -124,19 +35,18 @@ class Publisher:
         self._store = store
         self._mirror = mirror
         self._drive = drive
-        self._lock = threading.Lock()
-        self._rate_bytes_s: float | None = None  # of one upload; guarded by _lock
+        self._sender = Sender(store, drive)
 
     def publish(self, job: Job, node: Node, claim: Claim | None, progress: Progress) -> None:
         """Make Drive agree with `node` and `claim`, and note it. Raises DriveError, Superseded, CacheDamaged."""
         if node.unnamed:
             self._remove(node)
             return
-        content: _Reader | _Target | None = None
+        content: Content | None = None
         if claim is not None:
-            content = _Reader(claim, progress)
+            content = Outgoing(claim, progress)
         elif node.kind is Kind.SYMLINK and node.ours and node.target is not None:
-            link = _Target(node.target)
+            link = LinkTarget(node.target)
             content = link if node.md5 != link.md5() else None
         known = self._known(job, node, content)
         if known is not None and content is not None and self._is_not_ours(job, node, known, content):
@@ -205,13 +115,13 @@ class Publisher:
             or remote.parent != self._parent_id(node)
         )
 
-    def _known(self, job: Job, node: Node, content: _Reader | _Target | None) -> RemoteFile | None:
+    def _known(self, job: Job, node: Node, content: Content | None) -> RemoteFile | None:
         """What Drive has now: before content replaces content, and after a failed try, which may have worked."""
         if node.confirmed_ns is None or node.drive_id is None or (content is None and job.attempts == 0):
             return None
         return self._drive.get(node.drive_id)
 
-    def _is_not_ours(self, job: Job, node: Node, known: RemoteFile, content: _Reader | _Target) -> bool:
+    def _is_not_ours(self, job: Job, node: Node, known: RemoteFile, content: Content) -> bool:
         """Whether the content on Drive is not the one that the content here began from; then that is dealt with."""
         if known.trashed:
             log.warning("%s was trashed on Drive while it was changed here: it is made anew.", known.name)
@@ -288,11 +198,11 @@ class Publisher:
             return known
         return self._drive.update(self._update_target(node, with_content=False))
 
-    def _with_content(self, job: Job, node: Node, content: _Reader | _Target, known: RemoteFile | None) -> RemoteFile:
+    def _with_content(self, job: Job, node: Node, content: Content, known: RemoteFile | None) -> RemoteFile:
         assert node.drive_id is not None
         if node.confirmed_ns is None and known is None:
             try:
-                return self._send(job, self._create_target(node), content)
+                return self._sender.send(job, self._create_target(node), content)
             except IdInUse:
                 # An earlier try had worked, though its reply was lost.
                 known = self._drive.get(node.drive_id)
@@ -306,7 +216,7 @@ class Publisher:
             self._look_beneath(job, node, remote, known)
         return remote
 
-    def _replace(self, job: Job, node: Node, content: _Reader | _Target) -> RemoteFile:
+    def _replace(self, job: Job, node: Node, content: Content) -> RemoteFile:
         """Send content over what is there. It is noted before all of it can be there, so that neither a lost reply
         nor a crash has it taken for somebody else's content later."""
         drive_id = node.drive_id
@@ -315,11 +225,11 @@ class Publisher:
         def note() -> None:
             self._store.journal.set_tried(drive_id, content.md5())
 
-        if isinstance(content, _Reader) and content.size_bytes > SMALL_LIMIT_BYTES:
+        if isinstance(content, Outgoing) and content.size_bytes > SMALL_LIMIT_BYTES:
             content.before_last = note
         else:
             note()
-        return self._send(job, self._update_target(node, with_content=True), content)
+        return self._sender.send(job, self._update_target(node, with_content=True), content)
 
     def _look_beneath(self, job: Job, node: Node, remote: RemoteFile, known: RemoteFile) -> None:
         """Whether somebody else's content came in while ours was on its way (v3 has no If-Match)."""
@@ -332,76 +242,3 @@ class Publisher:
         beneath = revisions[at[-1] - 1]
         if beneath.id != known.revision and beneath.md5 not in (known.md5, remote.md5, job.tried_md5):
             keep_beneath(self._store, node, remote, beneath)
-
-    def _send(self, job: Job, target: UploadTarget, content: _Reader | _Target) -> RemoteFile:
-        if content.size_bytes <= SMALL_LIMIT_BYTES:
-            remote = self._drive.upload_small(target, content)
-        else:
-            remote = self._send_large(job, target, content)
-        if remote.md5 != content.md5():
-            raise BadReply(f"Drive's checksum of {target.id} is not that of what was sent: it is sent again.")
-        return remote
-
-    # --- resumable ---
-
-    def _send_large(self, job: Job, target: UploadTarget, content: _Reader | _Target) -> RemoteFile:
-        total = content.size_bytes
-        session, offset = job.session, 0
-        if session is not None:
-            try:
-                state = self._drive.session_state(session, total)
-                if state.file is not None:
-                    return state.file
-                offset = state.offset
-            except SessionGone:
-                session = None
-        trouble = 0
-        while True:
-            if session is None:
-                session, offset = self._start_session(job, target, total), 0
-            before = offset
-            try:
-                state = self._send_piece(session, content, offset, total)
-            except (Unreachable, ServerFault) as error:
-                if trouble >= TROUBLE_LIMIT:
-                    raise
-                log.info("An upload was cut off at %s, asking how far it came: %s", target.id, error)
-                try:
-                    state = self._drive.session_state(session, total)
-                except SessionGone:
-                    session = None
-                    trouble += 1
-                    continue
-            except SessionGone:
-                if trouble >= TROUBLE_LIMIT:
-                    raise
-                self._store.journal.set_session(job, target.id, None)
-                session = None
-                trouble += 1
-                continue
-            if state.file is not None:
-                return state.file
-            offset = state.offset
-            trouble = 0 if offset > before else trouble + 1
-            if trouble > TROUBLE_LIMIT:
-                raise BadReply(f"An upload to {target.id} makes no headway at byte {offset}.")
-
-    def _start_session(self, job: Job, target: UploadTarget, total: int) -> SessionUri:
-        session = self._drive.start_session(target, total)
-        # Kept before the first byte goes, so that a crash does not send them twice.
-        self._store.journal.set_session(job, target.id, session)
-        self._store.db.sync()
-        return session
-
-    def _send_piece(self, session: SessionUri, content: _Reader | _Target, offset: int, total: int) -> SessionState:
-        with self._lock:
-            rate = self._rate_bytes_s
-        length = FIRST_REQUEST_BYTES if rate is None else int(rate * REQUEST_S)
-        length = max(ALIGN_BYTES, length - length % ALIGN_BYTES)
-        length = min(length, total - offset)
-        began = time.monotonic()
-        state = self._drive.send(session, content, offset, length, total)
-        took_s = time.monotonic() - began
-        with self._lock:
-            self._rate_bytes_s = length / took_s if took_s > 0 else self._rate_bytes_s
-        return state

@@ -37,7 +37,8 @@ from drivefs.store.store import Store
 from drivefs.sync.downloader import Downloader
 from drivefs.sync.mirror import Mirror
 from drivefs.sync.order import SMALL_LIMIT_BYTES, publishable
-from drivefs.sync.publish import Progress, Publisher
+from drivefs.sync.publish import Publisher
+from drivefs.sync.sending import Progress
 from drivefs.sync.trash import Trash
 
 log = logging.getLogger(__name__)
