@@ -64,7 +64,9 @@ class Transport:
         return None
 
     def environment(self) -> dict[str, str]:
-        return {**({"PYTHONPATH": str(self.shadow)} if self.shadow is not None else {}), **dict(self.variables)}
+        # The code beside these tests is what is mounted, wherever a drivefs is installed.
+        path = [str(self.shadow)] if self.shadow is not None else []
+        return {"PYTHONPATH": os.pathsep.join([*path, str(TESTS.parent)]), **dict(self.variables)}
 
 
 KERNEL = Transport("kernel-passthrough", "kernel", variables=(("DRIVEFS_PASSTHROUGH", "1"),))
