@@ -188,7 +188,7 @@ class Whole:
 
     def abandon(self) -> None:
         """Give back descriptors and memory, and remove the cache folder: nothing is saved."""
-        for file in self.store.content._open.values():
+        for file in self.store.content._opened.all():
             os.close(file.fd)
             file._fd = -1
         self.store.content.close()

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from drivefs.errors import CacheDamaged
 from drivefs.model import Generation, Inode
-from drivefs.store.content import ContentFile, State
+from drivefs.store.content_file import ContentFile
+from drivefs.store.generations import State
 from drivefs.store.store import Store
 
 log = logging.getLogger(__name__)

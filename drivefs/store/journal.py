@@ -10,8 +10,10 @@ from __future__ import annotations
 import time
 
 from drivefs.model import DriveId, Generation, Inode, Kind, RemoteFile, SessionUri
-from drivefs.store.content import Claim, ContentFile, ContentStore, State
+from drivefs.store.content import ContentStore
+from drivefs.store.content_file import Claim, ContentFile
 from drivefs.store.db import Database
+from drivefs.store.generations import State
 from drivefs.store.nodes import Node, Nodes
 from drivefs.store.queue import Barrier, Job, Queue
 

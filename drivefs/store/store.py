@@ -9,8 +9,10 @@ from pathlib import Path
 
 from drivefs.errors import CacheDamaged
 from drivefs.model import ROOT_INODE, Generation, Inode, Kind, RevisionId
-from drivefs.store.content import Base, ContentFile, ContentStore, State
+from drivefs.store.content import ContentStore
+from drivefs.store.content_file import ContentFile
 from drivefs.store.db import Database
+from drivefs.store.generations import Base, State
 from drivefs.store.journal import Journal
 from drivefs.store.nodes import Node, Nodes
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from drivefs.errors import CacheDamaged
-from drivefs.store.content import State
+from drivefs.store.generations import State
 from drivefs.store.queue import JobState
 
 

@@ -13,7 +13,7 @@ import time
 from pathlib import PurePosixPath
 
 from drivefs.model import Inode, Kind, RemoteFile, Revision
-from drivefs.store.content import Base, State
+from drivefs.store.generations import Base, State
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 from drivefs.sync.mirror import Mirror

@@ -22,7 +22,7 @@ from drivefs.drive.api import Drive
 from drivefs.errors import BadReply
 from drivefs.model import Inode, Priority
 from drivefs.store.check import md5_of
-from drivefs.store.content import ContentFile
+from drivefs.store.content_file import ContentFile
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 from drivefs.sync.neighbours import Neighbours
@@ -331,10 +331,10 @@ class Downloader:
             if (
                 right or self._revisions.unchanged(file, base) is None
             ):  # written to meanwhile: it has no checksum any more
-                self._store.content.mark_whole(file)
+                file.mark_whole()
                 return
             log.error("What Drive has sent of %s has a wrong checksum: it is fetched again.", base.drive_id)
-            self._store.content.empty(file)
+            file.empty()
         with self._lock:
             reading.wrong += 1
             reading.rest_from = None

@@ -14,7 +14,8 @@ from cachetools import TTLCache
 from drivefs.drive.api import Drive
 from drivefs.errors import BadReply, Refused, ServerFault, Unreachable
 from drivefs.model import DriveId, RevisionId
-from drivefs.store.content import Base, ContentFile, State
+from drivefs.store.content_file import ContentFile
+from drivefs.store.generations import Base, State
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from drivefs.errors import BadHandle, CacheFull, Exists, InvalidArgument, IsDirectory, NoEntry, NotSupported
 from drivefs.model import Generation, Inode, Kind, RevisionId
-from drivefs.store.content import ContentFile
+from drivefs.store.content_file import ContentFile
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 from drivefs.vfs.durable import Durability

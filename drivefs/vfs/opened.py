@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from drivefs.model import Inode, Kind
-from drivefs.store.content import ContentFile, State
+from drivefs.store.content_file import ContentFile
+from drivefs.store.generations import State
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 

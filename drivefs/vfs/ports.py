@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from drivefs.model import Inode
-from drivefs.store.content import ContentFile
+from drivefs.store.content_file import ContentFile
 from drivefs.store.nodes import Node
 
 

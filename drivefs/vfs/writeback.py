@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 
 from drivefs.model import Inode
-from drivefs.store.content import ContentFile, State
+from drivefs.store.content_file import ContentFile
+from drivefs.store.generations import State
 from drivefs.store.store import Store
 from drivefs.vfs.opened import OpenFile, OpenFiles
 

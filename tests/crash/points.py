@@ -99,8 +99,8 @@ def watched(point: Callable[[], None]) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(Database, "_prepare", prepare_watched))
         stack.enter_context(mock.patch.object(ContentStore, "_unlink", unlink_watched))
-        stack.enter_context(mock.patch("drivefs.store.content.os", _Os(point)))
-        stack.enter_context(mock.patch("drivefs.store.store.os", _Os(point)))
+        for module in ("content", "content_file", "disk", "store"):
+            stack.enter_context(mock.patch(f"drivefs.store.{module}.os", _Os(point)))
         yield
 
 

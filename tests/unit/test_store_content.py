@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from drivefs.errors import CacheDamaged, CacheFull, Superseded
 from drivefs.model import ROOT_INODE, DriveId, Inode, RevisionId
-from drivefs.store import content
-from drivefs.store.content import Base, ContentFile, State
+from drivefs.store import content, disk
+from drivefs.store.content_file import ContentFile
+from drivefs.store.generations import Base, State
 from drivefs.store.store import Store
 
 BASE = Base(DriveId("id"), RevisionId("revision"))
@@ -200,7 +201,7 @@ def test_content_claimed_large_file_is_taken_back_when_it_is_written_again(
     def no_reflink(*_: object) -> None:
         raise OSError(errno.EOPNOTSUPP, "no")
 
-    monkeypatch.setattr(content.fcntl, "ioctl", no_reflink)
+    monkeypatch.setattr(disk.fcntl, "ioctl", no_reflink)
     file = store.content.create(ROOT_INODE)
     file.truncate(content.COPY_LIMIT_BYTES + 1)
     store.content.seal(file)

@@ -11,7 +11,7 @@ import pytest
 from drivefs.model import ROOT_INODE, DriveId, Inode, Kind, RemoteFile, RevisionId, SessionUri
 from drivefs.store import journal as journal_module
 from drivefs.store import queue as queue_module
-from drivefs.store.content import State
+from drivefs.store.generations import State
 from drivefs.store.journal import FRESH_NS
 from drivefs.store.nodes import Node
 from drivefs.store.queue import Barrier, Job, JobState

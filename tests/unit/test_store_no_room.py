@@ -11,7 +11,7 @@ import pytest
 
 from drivefs.errors import CacheFull
 from drivefs.model import ROOT_INODE
-from drivefs.store.content import State
+from drivefs.store.generations import State
 from drivefs.store.store import Store
 from tests.house import House
 

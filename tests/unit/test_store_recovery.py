@@ -8,7 +8,7 @@ import pytest
 
 from drivefs.errors import CacheDamaged, StoreError
 from drivefs.model import ROOT_INODE, DriveId, Kind
-from drivefs.store.content import State
+from drivefs.store.generations import State
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 

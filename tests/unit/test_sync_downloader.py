@@ -10,7 +10,8 @@ import pytest
 
 from drivefs.errors import BadReply, DriveError, RemoteNotFound, Unreachable
 from drivefs.model import Inode
-from drivefs.store.content import Base, ContentFile
+from drivefs.store.content_file import ContentFile
+from drivefs.store.generations import Base
 from drivefs.sync.downloader import BLOCK_BYTES, CHECKS, UNIT_BYTES, Downloader
 from drivefs.sync.readahead import ALL_OVER_READS
 from tests.fake_drive import FakeDrive, HereAndNow
@@ -112,19 +113,21 @@ def test_downloader_stops_when_its_reader_has_gone(tmp_path: Path) -> None:
     again.close()
 
 
-def test_downloader_fetches_a_large_file_with_a_wrong_checksum_again(tmp_path: Path) -> None:
+def test_downloader_fetches_a_large_file_with_a_wrong_checksum_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     house = house_with(tmp_path, BIG)
     file = content_of(house)
     key, right = next(iter(house.drive.contents.items()))
     house.drive.contents[key] = BIG[:-1] + b"!"
-    empty = house.store.content.empty
+    empty = ContentFile.empty
 
     def found_out(wrong: ContentFile) -> None:
         house.drive.contents[key] = right
         empty(wrong)
         assert wrong.gaps(0, len(BIG)) == [(0, len(BIG))]
 
-    house.store.content.empty = found_out  # type: ignore[method-assign]
+    monkeypatch.setattr(ContentFile, "empty", found_out)
     for _ in range(2):
         house.downloader.ensure(file, 0, len(BIG))
     assert house.drive.contents[key] == right

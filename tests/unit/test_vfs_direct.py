@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from drivefs.errors import Changing
-from drivefs.store.content import State
+from drivefs.store.generations import State
 from tests.filesystem import read_file, write_file
 from tests.unit.vfs_house import VfsHouse
 

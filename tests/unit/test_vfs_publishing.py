@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from drivefs.store.content import State
+from drivefs.store.generations import State
 from drivefs.store.queue import Barrier
 from tests.filesystem import read_file, write_file
 from tests.unit.vfs_house import VfsHouse

@@ -11,7 +11,7 @@ import pytest
 
 from drivefs.errors import Unreachable
 from drivefs.model import ROOT_INODE, DriveId, Inode, Kind
-from drivefs.store.content import State
+from drivefs.store.generations import State
 from tests.filesystem import read_file, write_file
 from tests.promises import fails_with
 from tests.unit.vfs_house import FakeSpace, VfsHouse

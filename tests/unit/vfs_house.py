@@ -8,7 +8,8 @@ from pathlib import Path
 
 from drivefs.errors import Unreachable
 from drivefs.model import ROOT_INODE, DriveId, Inode, Kind, RevisionId
-from drivefs.store.content import ContentFile, State
+from drivefs.store.content_file import ContentFile
+from drivefs.store.generations import State
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 from drivefs.vfs.vfs import Vfs

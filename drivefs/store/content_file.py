@@ -1,0 +1,340 @@
+"""One generation's bytes, opened once for all who use it, and its use by an upload.
+
+Size and modification time of an open generation are those of its file, so they are right after a crash too, and
+where the kernel writes past us. Any thread may enter. Locks are taken in one order: a file's lock, the database's,
+that of the table of open files.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+
+from drivefs.errors import CacheDamaged, CacheFull, Superseded
+from drivefs.model import Generation, Inode
+from drivefs.store.db import Database
+from drivefs.store.disk import start_writeback, write_all
+from drivefs.store.generations import Base, Generations, State
+from drivefs.store.ranges import Ranges
+
+
+class OpenFiles:
+    """The generations that somebody has open, each by one ContentFile."""
+
+    def __init__(self, db: Database, rows: Generations) -> None:
+        self.rows = rows
+        self._db = db
+        self.lock = threading.RLock()
+        self._files: dict[Generation, ContentFile] = {}  # guarded by lock
+
+    def all(self) -> list[ContentFile]:
+        with self.lock:
+            return list(self._files.values())
+
+    def find(self, generation: Generation) -> ContentFile | None:
+        with self.lock:
+            return self._files.get(generation)
+
+    def find_used(self, generation: Generation) -> ContentFile | None:
+        """With one more use of it, for the caller to give back."""
+        with self.lock:
+            file = self._files.get(generation)
+            if file is not None:
+                file._users += 1
+            return file
+
+    def add(self, file: ContentFile, fd: int) -> ContentFile:
+        """Enter a generation that was opened as `fd`; returns the first one that entered it, with one more use."""
+        with self.lock:
+            first = self._files.setdefault(file.generation, file)
+            first._users += 1
+            if first is file:
+                file._fd = fd
+        if first is not file:
+            os.close(fd)
+        return first
+
+    def take_back(self, file: ContentFile) -> bool:
+        """Take out a file whose making was undone; whether it had been opened."""
+        with self.lock:
+            self._files.pop(file.generation, None)
+            file._users = 0
+            fd, file._fd = file._fd, -1
+        if fd >= 0:
+            os.close(fd)
+        return fd >= 0
+
+    def use(self, file: ContentFile) -> bool:
+        """What ContentFile.use does."""
+        with self.lock:
+            if not file._users:
+                return False
+            file._users += 1
+            return True
+
+    def release(self, file: ContentFile) -> None:
+        """What ContentFile.close does."""
+        # The database's lock keeps those who open it anew from reading its ranges before they are saved.
+        with self._db.transaction_lock():
+            with self.lock:
+                file._users -= 1
+                if file._users or file._fd < 0:
+                    return
+                self._files.pop(file.generation, None)
+            if file.state is State.CLEAN:
+                with self._db.transaction():
+                    if self.rows.used(file.generation) and file.base is not None:
+                        file.save_ranges()
+        os.close(file._fd)
+
+    def release_claim(self, file: ContentFile) -> None:
+        """What Claim.close does."""
+        with self._db.transaction_lock():
+            file.claims -= 1
+        file.close()
+
+    def mark_whole(self, file: ContentFile) -> None:
+        """What ContentFile.mark_whole does."""
+        with file.lock, self._db.transaction():
+            file.base = None
+            self.rows.mark_whole(file.generation)
+
+
+class ContentFile:
+    """One generation, opened once for all who use it.
+
+    `lock` guards `base` and `ranges` and orders writes against fills; it is held for one disk access at most.
+    """
+
+    def __init__(
+        self, opened: OpenFiles, generation: Generation, inode: Inode, state: State, base: Base | None
+    ) -> None:
+        self.generation = generation
+        self.inode = inode
+        self.lock = threading.RLock()
+        self._opened = opened
+        self._fd = -1
+        self._users = 0  # guarded by OpenFiles.lock
+        # Guarded by lock:
+        self.base = base  # None: every byte that the file has is right
+        self.ranges = Ranges()  # meaningful while base is set
+        self.fetched_bytes = 0  # of `ranges`, from Drive since they were saved
+        self.unsynced = False
+        self._was_clean_as: tuple[int, int, int] | None = None  # what `fingerprint` was when CLEAN became OPEN
+        # Guarded by the database's lock:
+        self.direct_writers = 0  # through whom the kernel may write it, unseen
+        self.state = state
+        self.claims = 0
+        self.claim_epoch = 0  # grows when the content is taken back from uploads
+
+    @property
+    def fd(self) -> int:
+        """The open file, for those who hand it to the kernel."""
+        return self._fd
+
+    @property
+    def users(self) -> int:
+        """How many uses of it there are at this moment."""
+        return self._users
+
+    @property
+    def size_bytes(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    @property
+    def mtime_ns(self) -> int:
+        return os.fstat(self._fd).st_mtime_ns
+
+    def set_mtime(self, mtime_ns: int) -> None:
+        """Not a change of the content: what was untouched before is so afterwards."""
+        untouched = self.untouched
+        os.utime(self._fd, ns=(mtime_ns, mtime_ns))
+        if untouched:
+            self.watch()
+
+    def fingerprint(self) -> tuple[int, int, int]:
+        """Differs after any write that came after an earlier call: the kernel gives those a later time (since Linux
+        6.13 always, before if they are a tick of some 4 ms apart). Stores into a map count once they are flushed."""
+        status = os.fstat(self._fd)
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+    def watch(self) -> None:
+        """From now on tell by `untouched` whether the content was changed."""
+        self._was_clean_as = self.fingerprint()
+
+    @property
+    def untouched(self) -> bool:
+        """Whether it is OPEN, was CLEAN before, and has not been changed."""
+        return self._was_clean_as is not None and self._was_clean_as == self.fingerprint()
+
+    def forget_fingerprint(self) -> None:
+        self._was_clean_as = None
+
+    def gaps(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """What of [start, stop) must be fetched before it can be read."""
+        with self.lock:
+            if self.base is None:
+                return []
+            return self.ranges.gaps(start, min(stop, self.size_bytes))
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes; the caller has filled the gaps. Raises CacheDamaged."""
+        try:
+            return os.pread(self._fd, length, offset)
+        except OSError as error:
+            raise CacheDamaged(f"Content file {self.generation} cannot be read: {error.strerror}.") from error
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Like `read`, into the caller's memory; returns how many bytes there were. Raises CacheDamaged."""
+        try:
+            return os.preadv(self._fd, [buffer], offset)
+        except OSError as error:
+            raise CacheDamaged(f"Content file {self.generation} cannot be read: {error.strerror}.") from error
+
+    def write(self, offset: int, data: bytes | memoryview) -> int:
+        """Write all of `data` into an OPEN generation. Raises CacheFull; what fitted then stays."""
+        with self.lock:
+            self.forget_fingerprint()
+            size = self.size_bytes
+            done = 0
+            view = memoryview(data)
+            if self.base is not None and offset + len(view) > size:
+                # The base has nothing to say of what lies beyond the end: recorded before it comes to be, or a crash
+                # between would have it asked for.
+                self._record(size, offset + len(view))
+            try:
+                while done < len(view):
+                    done += os.pwrite(self._fd, view[done:], offset + done)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise CacheFull("The disk of the cache is full.") from error
+                raise CacheDamaged(f"Content file {self.generation} cannot be written: {error}.") from error
+            finally:
+                self.unsynced = True
+                if self.base is not None and done:
+                    # The bytes come before their record: a crash between leaves the old content, not a hole.
+                    self._record(offset, min(offset + done, size))
+            return done
+
+    def append(self, data: bytes | memoryview) -> int:
+        """Write at the end, wherever that is by now."""
+        with self.lock:
+            return self.write(self.size_bytes, data)
+
+    def truncate(self, size: int) -> None:
+        """Cut an OPEN generation, or grow it by zeros. Raises CacheFull."""
+        with self.lock:
+            old = self.size_bytes
+            if size == old:
+                return
+            self.forget_fingerprint()
+            if self.base is not None and size < old:
+                self.ranges.cut(size)
+                self.save_ranges()
+            elif self.base is not None:
+                self._record(old, size)  # before it grows, as in write
+            try:
+                os.ftruncate(self._fd, size)
+            except OSError as error:
+                raise CacheFull(f"The cache cannot hold a file of {size} bytes: {error.strerror}.") from error
+            self.unsynced = True
+
+    def _record(self, start: int, stop: int) -> None:
+        if self.ranges.covers(start, stop) and not self.fetched_bytes:
+            return
+        self.ranges.add(start, stop)
+        self.save_ranges()
+
+    def save_ranges(self) -> None:
+        """Note which ranges are here."""
+        self._opened.rows.save_ranges(self.generation, self.ranges)
+        self.fetched_bytes = 0
+
+    def mark_whole(self) -> None:
+        """Every byte is here: nothing of it needs the base any more."""
+        self._opened.mark_whole(self)
+
+    def empty(self) -> None:
+        """What was fetched of a CLEAN generation is wrong: nothing of it is here any more."""
+        with self.lock:
+            self.ranges = Ranges()
+            self.save_ranges()
+
+    def fill(self, offset: int, data: bytes, *, settle: bool = True) -> None:
+        """Put bytes fetched from the base where none are yet; local writes are never overwritten.
+
+        `settle`: mark the file whole when nothing is missing; otherwise the caller does, once it has checked it.
+        """
+        with self.lock:
+            if self.base is None:
+                return
+            mtime_ns = self.mtime_ns
+            for start, stop in self.gaps(offset, offset + len(data)):
+                try:
+                    write_all(self._fd, memoryview(data)[start - offset : stop - offset], start)
+                except OSError as error:
+                    raise CacheFull(f"The cache has no room for what is read: {error.strerror}.") from error
+                self.ranges.add(start, stop)
+                self.fetched_bytes += stop - start
+            if self.state is State.OPEN:
+                self.set_mtime(mtime_ns)
+            if settle and self.ranges.covers(0, self.size_bytes):
+                self.mark_whole()
+
+    def sync(self) -> None:
+        """Flush the bytes to the disk. Holds no lock meanwhile."""
+        with self.lock:
+            if not self.unsynced:
+                return
+            self.unsynced = self.direct_writers > 0
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            with self.lock:
+                self.unsynced = True
+            raise CacheDamaged(f"Content file {self.generation} could not be flushed: {error}.") from error
+
+    def use(self) -> bool:
+        """Take one more use of it, given back by `close`; False when the last one was given back already."""
+        return self._opened.use(self)
+
+    def close(self) -> None:
+        """Give back one use of it."""
+        self._opened.release(self)
+
+
+class Claim:
+    """A sealed generation in the hands of an upload (a `drive.api.Content`). Close it when done."""
+
+    def __init__(self, opened: OpenFiles, file: ContentFile) -> None:
+        self._opened = opened
+        self.file = file
+        self._epoch = file.claim_epoch
+        self.size_bytes = file.size_bytes
+
+    @property
+    def generation(self) -> Generation:
+        return self.file.generation
+
+    @property
+    def superseded(self) -> bool:
+        return self._epoch != self.file.claim_epoch
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Bytes of the content as it was claimed. Raises Superseded."""
+        data = self.file.read(offset, length)
+        # Looked at after the read: nobody writes before the claim was taken back, so these bytes are the old ones.
+        if self.superseded:
+            raise Superseded(f"Content file {self.file.generation} was taken back.")
+        return data
+
+    def begin_sync(self) -> None:
+        """Let the disk begin to write what `sync` will wait for."""
+        start_writeback(self.file.fd)
+
+    def sync(self) -> None:
+        self.file.sync()
+
+    def close(self) -> None:
+        self._opened.release_claim(self.file)

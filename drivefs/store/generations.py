@@ -1,0 +1,149 @@
+"""The records of the local content files: one row a generation, and the ranges of those that are not whole.
+
+A generation is OPEN while it may change, SEALED while Drive does not have it and it no longer changes, and CLEAN
+when it is a copy of a revision on Drive. Any thread may enter; each function is one transaction, or part of the
+caller's.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from dataclasses import dataclass
+from enum import Enum
+
+from drivefs.errors import CacheDamaged
+from drivefs.model import DriveId, Generation, Inode, RevisionId
+from drivefs.store.db import Database
+from drivefs.store.ranges import Ranges
+
+_HELD_BYTES = (
+    "CASE WHEN whole THEN size_bytes ELSE"
+    " (SELECT TOTAL(stop - start) FROM ranges r WHERE r.generation = g.generation) END"
+)
+"""What a row of `generations` has on the disk."""
+
+
+class State(Enum):
+    """Of a generation. The values are stored."""
+
+    OPEN = "open"
+    SEALED = "sealed"
+    CLEAN = "clean"
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The revision on Drive that a generation's missing bytes come from."""
+
+    drive_id: DriveId
+    revision: RevisionId
+
+
+class Generations:
+    """The rows of `generations` and `ranges`."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def add(self, inode: Inode, state: State, size_bytes: int, base: Base | None) -> Generation:
+        cursor = self._db.run(
+            "INSERT INTO generations (inode, state, size_bytes, whole, base_id, base_revision, used_ns)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                inode,
+                state.value,
+                size_bytes,
+                base is None,
+                base and base.drive_id,
+                base and base.revision,
+                time.time_ns(),
+            ),
+        )
+        return Generation(cursor.lastrowid or 0)
+
+    def get(self, generation: Generation) -> sqlite3.Row:
+        """Raises CacheDamaged when there is no such generation."""
+        row = self._db.row("SELECT * FROM generations WHERE generation = ?", (generation,))
+        if row is None:
+            raise CacheDamaged(f"The cache has no record of content file {generation}.")
+        return row
+
+    def remove(self, generation: Generation) -> None:
+        with self._db.transaction():
+            self._db.run("DELETE FROM generations WHERE generation = ?", (generation,))
+            self._db.run("DELETE FROM ranges WHERE generation = ?", (generation,))
+
+    def base(self, row: sqlite3.Row) -> Base | None:
+        return None if row["whole"] else Base(DriveId(row["base_id"]), RevisionId(row["base_revision"]))
+
+    def ranges(self, generation: Generation) -> Ranges:
+        """What is here of one that is not whole."""
+        ranges = Ranges()
+        for start, stop in self._db.rows("SELECT start, stop FROM ranges WHERE generation = ?", (generation,)):
+            ranges.add(start, stop)
+        return ranges
+
+    def save_ranges(self, generation: Generation, ranges: Ranges) -> None:
+        with self._db.transaction():
+            self._db.run("DELETE FROM ranges WHERE generation = ?", (generation,))
+            for start, stop in ranges:
+                self._db.run("INSERT INTO ranges VALUES (?, ?, ?)", (generation, start, stop))
+
+    def mark_whole(self, generation: Generation) -> None:
+        with self._db.transaction():
+            self._db.run("UPDATE generations SET whole = 1 WHERE generation = ?", (generation,))
+            self._db.run("DELETE FROM ranges WHERE generation = ?", (generation,))
+
+    def set_state(self, generation: Generation, state: State, size_bytes: int) -> None:
+        self._db.run(
+            "UPDATE generations SET state = ?, size_bytes = ? WHERE generation = ?",
+            (state.value, size_bytes, generation),
+        )
+
+    def mark(self, generation: Generation, state: State) -> None:
+        """Another state of the same bytes."""
+        self._db.run(
+            "UPDATE generations SET state = ?, used_ns = ? WHERE generation = ?",
+            (state.value, time.time_ns(), generation),
+        )
+
+    def used(self, generation: Generation) -> bool:
+        """Note that it was used now; whether it exists."""
+        with self._db.transaction():
+            cursor = self._db.run(
+                "UPDATE generations SET used_ns = ? WHERE generation = ?", (time.time_ns(), generation)
+            )
+            return cursor.rowcount > 0
+
+    def set_size(self, generation: Generation, size_bytes: int) -> None:
+        self._db.run("UPDATE generations SET size_bytes = ? WHERE generation = ?", (size_bytes, generation))
+
+    def is_dirty(self, generation: Generation) -> bool:
+        """Whether it is OPEN: written, or about to be."""
+        row = self._db.row("SELECT state FROM generations WHERE generation = ?", (generation,))
+        return row is not None and State(row[0]) is State.OPEN
+
+    def is_whole(self, generation: Generation) -> bool:
+        """Whether every byte of it is here."""
+        row = self._db.row("SELECT whole FROM generations WHERE generation = ?", (generation,))
+        return row is not None and bool(row[0])
+
+    def clean_bytes(self) -> int:
+        """How much of the disk the clean generations take, by their records."""
+        row = self._db.row(
+            f"SELECT TOTAL({_HELD_BYTES}) FROM generations g WHERE state = ?",
+            (State.CLEAN.value,),
+        )
+        assert row is not None
+        return int(row[0])
+
+    def least_recently_used(self) -> list[tuple[Generation, Inode, int]]:
+        """Clean generations as (generation, inode, bytes here), the one not used for longest first."""
+        return [
+            (Generation(row[0]), Inode(row[1]), int(row[2]))
+            for row in self._db.rows(
+                f"SELECT generation, inode, {_HELD_BYTES} FROM generations g WHERE state = ? ORDER BY used_ns",
+                (State.CLEAN.value,),
+            )
+        ]
