@@ -14,7 +14,7 @@ from dataclasses import asdict
 
 from drivefs.control import Handler, Json
 from drivefs.errors import FsError, UserError
-from drivefs.model import Inode
+from drivefs.model import DriveId, Inode
 from drivefs.mounts import Record, find_mount_at, unmount
 from drivefs.store.check import Checked, check, kept
 from drivefs.store.scope import Scope
@@ -71,6 +71,7 @@ class Answers:
             "flush": self.flush,
             "stop": self.stop,
             "refresh": self.refresh,
+            "find": self.find,
             "why": Why(self._store, self._mirror, self._uploader, self._inode).answer,
             "warm": self.warm,
             "cache": self.cache,
@@ -213,6 +214,14 @@ class Answers:
         """Take over what has changed on Drive, now. Raises DriveError."""
         yield from ()
         return {"changes": self._mirror.poll()}
+
+    # --- find ---
+
+    def find(self, request: Json) -> Generator[Json, None, Json]:
+        """Where in the mount the item of Drive `id` is: `path` from the mount's root, null where it is not."""
+        yield from ()
+        node = self._store.nodes.find_by_drive_id(DriveId(str(request["id"])))
+        return {"path": None if node is None else self._store.nodes.path(node.inode)}
 
     # --- warm ---
 

@@ -90,6 +90,8 @@ class Revision:
     modified_ns: int
     size_bytes: int
     md5: str | None
+    kept: bool = False
+    """Whether Drive keeps it for ever (`keepForever`), and not for 30 days only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,28 @@ class About:
     email: str
     limit_bytes: int | None
     usage_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """An item with what a person asks of it, besides what the mount needs."""
+
+    file: RemoteFile
+    content_link: str | None
+    """`webContentLink`: downloads the content in a browser; None where there is none."""
+    sha1: str | None
+    sha256: str | None
+    description: str
+    starred: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DetailsPage:
+    """One page of a search. `next_token` is None on the last one."""
+
+    found: tuple[Details, ...]
+    next_token: str | None
+    incomplete: bool
 
 
 # --- what Drive is told ---

@@ -22,7 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"mounts"}),
     frozenset({"control", "config"}),
     frozenset({"fuse"}),
-    frozenset({"vfs"}),
+    frozenset({"vfs", "remote"}),
     frozenset({"sync"}),
     frozenset({"drive", "store"}),
     frozenset({"model"}),
@@ -39,7 +39,7 @@ SEAMS = {("sync", "drive"): frozenset({"drivefs.drive.api"})}
 THREAD_CALLS = frozenset(
     {"Thread", "Timer", "ThreadPoolExecutor", "ProcessPoolExecutor", "Process", "start_new_thread"}
 )
-MAY_START_THREADS = frozenset({"app"})
+MAY_START_THREADS = frozenset({"app", "cli"})
 
 
 def module_name(file: Path) -> str:

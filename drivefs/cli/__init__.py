@@ -23,6 +23,11 @@ _COMMANDS = {
     "refresh": "drivefs.cli.remote:refresh",
     "warm": "drivefs.cli.warm:warm",
     "cache": "drivefs.cli.cache:cache",
+    "ls": "drivefs.cli.ls:ls",
+    "link": "drivefs.cli.link:link",
+    "find-id": "drivefs.cli.link:find_id",
+    "revisions": "drivefs.cli.revisions:revisions",
+    "cp": "drivefs.cli.cp:cp",
     "emulator": "drivefs.emulator.command:main",
     "demo": "drivefs.cli.demo:demo",
 }

@@ -17,6 +17,7 @@ from urllib3.response import BaseHTTPResponse
 from drivefs.drive.api import Content
 from drivefs.drive.auth import Authorizer
 from drivefs.drive.calls import Caller, Reply, Way
+from drivefs.drive.explorer import Explorer
 from drivefs.drive.http import Body, Transport, foreign_errors
 from drivefs.drive.pacing import Clock, Effort, Lane, Pacer, SystemClock
 from drivefs.drive.replies import (
@@ -108,6 +109,10 @@ class GoogleDrive:
         view._service, view._caller, view._root = self._service, self._caller, self._root
         view._priority = priority
         return view
+
+    def explorer(self) -> Explorer:
+        """What people ask of Drive beside what a mount does."""
+        return Explorer(self._service, self._caller)
 
     def close(self) -> None:
         self._caller.close()

@@ -31,6 +31,8 @@ from drivefs.model import (
     About,
     Change,
     ChangesPage,
+    Details,
+    DetailsPage,
     DriveId,
     ListPage,
     RemoteFile,
@@ -42,6 +44,8 @@ FILE_FIELDS = (
     "id,name,mimeType,parents,trashed,version,modifiedTime,createdTime,size,md5Checksum,headRevisionId,"
     "appProperties,shortcutDetails/targetId,webViewLink,capabilities/canEdit,ownedByMe"
 )
+
+DETAIL_FIELDS = f"{FILE_FIELDS},webContentLink,sha1Checksum,sha256Checksum,description,starred"
 
 ERROR_OF_REASON: Mapping[str, type[DriveError]] = {
     # wait, and repeat
@@ -236,6 +240,28 @@ def read_page(value: dict[str, Any]) -> ListPage:
     )
 
 
+def read_details(value: object) -> Details:
+    """One File resource, asked for with `DETAIL_FIELDS`."""
+    file = read_file(value)
+    assert isinstance(value, dict)
+    return Details(
+        file=file,
+        content_link=_text(value.get("webContentLink")) or None,
+        sha1=_text(value.get("sha1Checksum")) or None,
+        sha256=_text(value.get("sha256Checksum")) or None,
+        description=_text(value.get("description")),
+        starred=value.get("starred") is True,
+    )
+
+
+def read_details_page(value: dict[str, Any]) -> DetailsPage:
+    return DetailsPage(
+        found=tuple(read_details(f) for f in _list(value.get("files"))),
+        next_token=_text(value.get("nextPageToken")) or None,
+        incomplete=value.get("incompleteSearch") is True,
+    )
+
+
 def read_revisions(value: dict[str, Any]) -> tuple[list[Revision], str | None]:
     """One page of a file's revisions, oldest first, and the token of the next."""
     found = []
@@ -248,6 +274,7 @@ def read_revisions(value: dict[str, Any]) -> tuple[list[Revision], str | None]:
                 modified_ns=read_time(entry.get("modifiedTime")),
                 size_bytes=_number(entry.get("size")) or 0,
                 md5=_md5(entry.get("md5Checksum")),
+                kept=entry.get("keepForever") is True,
             )
         )
     return found, _text(value.get("nextPageToken")) or None

@@ -16,7 +16,7 @@ from googleapiclient.discovery_cache import get_static_doc
 from googleapiclient.errors import MediaUploadSizeError
 from googleapiclient.http import MediaUpload
 
-from drivefs.drive.replies import FILE_FIELDS, write_time
+from drivefs.drive.replies import DETAIL_FIELDS, FILE_FIELDS, write_time
 from drivefs.errors import Refused, UsageError
 from drivefs.model import FOLDER_MIME, CreateTarget, DriveId, Metadata, RevisionId, UploadTarget
 
@@ -25,6 +25,7 @@ PAGE_SIZE = 1000
 _ALL_DRIVES: Mapping[str, Any] = {"supportsAllDrives": True}
 _LISTED: Mapping[str, Any] = {"supportsAllDrives": True, "includeItemsFromAllDrives": True, "pageSize": PAGE_SIZE}
 _LIST_FIELDS = f"nextPageToken,incompleteSearch,files({FILE_FIELDS})"
+_DETAILS_FIELDS = f"nextPageToken,incompleteSearch,files({DETAIL_FIELDS})"
 _CHANGES_FIELDS = f"nextPageToken,newStartPageToken,changes(fileId,removed,file({FILE_FIELDS}))"
 
 
@@ -75,6 +76,7 @@ class Service:
         # Kept, because each costs as much as eighty requests.
         self._files, self._changes = service.files(), service.changes()
         self._revisions, self._about = service.revisions(), service.about()
+        self._permissions = service.permissions()
 
     # --- reading ---
 
@@ -96,6 +98,13 @@ class Service:
         token = {} if page_token is None else {"pageToken": page_token}
         return self._made(self._files.list(q=query, fields=_LIST_FIELDS, spaces="drive", **_LISTED, **token))
 
+    def search(self, query: str, page_token: str | None) -> Call:
+        token = {} if page_token is None else {"pageToken": page_token}
+        return self._made(self._files.list(q=query, fields=_DETAILS_FIELDS, spaces="drive", **_LISTED, **token))
+
+    def details(self, file_id: DriveId) -> Call:
+        return self.get(file_id, DETAIL_FIELDS)
+
     def start_page_token(self) -> Call:
         return self._made(self._changes.getStartPageToken(fields="startPageToken", **_ALL_DRIVES))
 
@@ -108,7 +117,7 @@ class Service:
 
     def revisions(self, file_id: DriveId, page_token: str | None) -> Call:
         token = {} if page_token is None else {"pageToken": page_token}
-        fields = "nextPageToken,revisions(id,modifiedTime,size,md5Checksum)"
+        fields = "nextPageToken,revisions(id,modifiedTime,size,md5Checksum,keepForever)"
         return self._made(self._revisions.list(fileId=file_id, pageSize=PAGE_SIZE, fields=fields, **token))
 
     def download(self, file_id: DriveId, offset: int, length: int, revision: RevisionId | None) -> Call:
@@ -134,6 +143,24 @@ class Service:
 
     def delete(self, file_id: DriveId) -> Call:
         return self._made(self._files.delete(fileId=file_id, **_ALL_DRIVES))
+
+    def copy(self, source: DriveId, target: CreateTarget) -> Call:
+        """A new file with another one's content, which stays on the server."""
+        body = _metadata(target.metadata) | {"id": target.id, "parents": [target.parent]}
+        return self._made(self._files.copy(fileId=source, body=body, fields=FILE_FIELDS, **_ALL_DRIVES))
+
+    def share(self, file_id: DriveId, role: str, email: str | None) -> Call:
+        """`email` None: anyone with the link."""
+        body = {"role": role, "type": "anyone" if email is None else "user"}
+        if email is not None:
+            body["emailAddress"] = email
+        # Drive's message to the person shared with is not ours to send.
+        quiet = {} if email is None else {"sendNotificationEmail": False}
+        return self._made(self._permissions.create(fileId=file_id, body=body, fields="id", **_ALL_DRIVES, **quiet))
+
+    def keep_revision(self, file_id: DriveId, revision: RevisionId, keep: bool) -> Call:
+        body = {"keepForever": keep}
+        return self._made(self._revisions.update(fileId=file_id, revisionId=revision, body=body, fields="id"))
 
     def start_session(self, target: UploadTarget, size_bytes: int | None, mime_type: str) -> Call:
         """Opens a resumable session; its body is the metadata."""

@@ -1,0 +1,106 @@
+"""Which Drive a command speaks to that needs no mount, and what on it its arguments name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from drivefs.config import Settings, config_file, load_settings
+from drivefs.drive.auth import find_credentials_file, load_credentials
+from drivefs.drive.google import GoogleDrive
+from drivefs.errors import UserError
+from drivefs.model import DriveId, RemoteFile
+from drivefs.mounts import Record, find_mount_over, read_records, resolve
+from drivefs.remote import paths
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def drive_options(command: Command) -> Command:
+    """The options that say whose Drive it is; they come as one argument `flags`, by `Account.chosen`."""
+    for option in (
+        click.option("--endpoint", metavar="URL", help="Another server of the Drive API than Google's."),
+        click.option("--credentials", metavar="FILE", help="An authorized-user or service-account file."),
+        click.option("--account", metavar="NAME", help="Whose Drive, of those signed in (default: default)."),
+    ):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def opened(flags: dict[str, Any], path: str | None = None) -> Iterator[GoogleDrive]:
+    """The Drive that the options name, or else the one of the mount that `path` lies in, for the block's time.
+
+    Raises UserError when nobody is signed in, UsageError for options that make no sense.
+    """
+    record = None if path is None or is_remote(path) else _record_over(Path(path))
+    if record is not None and not any(flags.values()):
+        flags = {"endpoint": record.endpoint, **_credentials(record)}
+    settings = load_settings(Path("/"), flags, os.environ, config_file())
+    drive = open_drive(settings)
+    try:
+        yield drive
+    finally:
+        drive.close()
+
+
+def open_drive(settings: Settings) -> GoogleDrive:
+    """The account's Drive; nothing is asked of it yet. Raises SignInNeeded."""
+    file = find_credentials_file(settings.credentials, settings.account)
+    return GoogleDrive(load_credentials(file), endpoint=settings.endpoint)
+
+
+def _credentials(record: Record) -> dict[str, str]:
+    return {"credentials" if "/" in record.account else "account": record.account}
+
+
+def _record_over(path: Path) -> Record | None:
+    path = resolve(path)
+    entry = find_mount_over(path)
+    if entry is None or not entry.is_fuse:
+        return None
+    return next((record for record in read_records() if record.mountpoint == entry.mountpoint), None)
+
+
+def is_remote(text: str) -> bool:
+    """Whether an argument names something on Drive by itself, and not by a path of this machine."""
+    if text.startswith(paths.PREFIX):
+        return True
+    return not os.path.lexists(text) and paths.id_of(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """An item of Drive, and how the person called it."""
+
+    text: str
+    item: RemoteFile
+
+
+def named(drive: GoogleDrive, text: str) -> Named:
+    """The item that an argument names: a path in a mount, a `drive:` path, an ID, or a link. Raises UserError."""
+    if is_remote(text):
+        return Named(text, paths.get(drive, text))
+    path = Path(text)
+    if _record_over(path) is None:
+        if os.path.lexists(text):
+            raise UserError(
+                f"{text} is on this machine, and not in a mount of drivefs: name a path in one, or on Drive, such as "
+                "drive:models/a.ckpt."
+            )
+        return Named(text, paths.get(drive, text))
+    try:
+        found = os.getxattr(path, "user.drivefs.id", follow_symlinks=False)
+    except FileNotFoundError:
+        raise UserError(f"There is no {text}.") from None
+    except OSError as error:
+        raise UserError(
+            f"Drive has nothing of {text} yet ({error.strerror}): 'drivefs flush {text}' sends it."
+        ) from error
+    return Named(text, drive.get(DriveId(found.decode())))

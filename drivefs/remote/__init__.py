@@ -1,0 +1,1 @@
+"""Drive without a mount: where something is there, and copies to, from and within it."""
