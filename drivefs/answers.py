@@ -91,6 +91,8 @@ class Answers:
         oldest = journal.oldest()
         pause = self._uploader.paused
         space = self._mirror.space()
+        if space is None:
+            self._mirror.want_space()
         writing_files, writing_bytes = self._store.content.being_written()
         yield from ()  # a handler is a generator, whether it has progress to tell or not
         return {

@@ -142,13 +142,13 @@ class Mounted:
             patience_s=FIRST_CONTACT_S / 2,
         )
         try:
-            root = resolve_root(first, settings.root) if settings.root is not None else first.root_id()
-            if known is not None and root != known:
+            root = resolve_root(first, settings.root) if settings.root is not None else None
+            if known is not None and (root or first.root_id()) != known:
                 raise UserError(
                     f"The cache folder {self._store.folder} belongs to another account or folder of Drive: give "
                     "another one with --cache-dir."
                 )
-            Mirror(self._store, first).start(root if settings.root is not None else None)
+            Mirror(self._store, first).start(root)
         except DriveError as error:
             raise _first_contact_failed(error, settings.endpoint) from error
         finally:

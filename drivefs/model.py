@@ -28,6 +28,9 @@ SessionUri = NewType("SessionUri", str)
 
 ROOT_INODE = Inode(1)
 
+ROOT_ALIAS = DriveId("root")
+"""Stands for My Drive's root in what Drive is asked; answers have its real ID."""
+
 FOLDER_MIME = "application/vnd.google-apps.folder"
 SHORTCUT_MIME = "application/vnd.google-apps.shortcut"
 GOOGLE_MIME_PREFIX = "application/vnd.google-apps."

@@ -13,6 +13,7 @@ from drivefs.drive.api import Content
 from drivefs.errors import BadRange, IdInUse, Refused, RemoteNotFound, SessionGone
 from drivefs.model import (
     FOLDER_MIME,
+    ROOT_ALIAS,
     About,
     Change,
     ChangesPage,
@@ -193,7 +194,8 @@ class FakeDrive:
 
     def list_children(self, parents: Sequence[DriveId], page_token: str | None = None) -> ListPage:
         def effect() -> ListPage:
-            found = [file for file in self.files.values() if file.parent in parents and not file.trashed]
+            known = {ROOT if parent == ROOT_ALIAS else parent for parent in parents}
+            found = [file for file in self.files.values() if file.parent in known and not file.trashed]
             start = int(page_token or 0)
             end = start + self.page_files
             return ListPage(tuple(found[start:end]), str(end) if end < len(found) else None)

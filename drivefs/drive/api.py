@@ -61,7 +61,7 @@ class Drive(Protocol):
     def get(self, file_id: DriveId) -> RemoteFile: ...
 
     def list_children(self, parents: Sequence[DriveId], page_token: str | None = None) -> ListPage:
-        """What lies in any of `parents` (1 to 50) and is not trashed, 1,000 a page."""
+        """What lies in any of `parents` (1 to 50; `ROOT_ALIAS` is one) and is not trashed, 1,000 a page."""
         ...
 
     def list_all(self, page_token: str | None = None, *, folders: bool | None = None) -> ListPage:

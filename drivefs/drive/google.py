@@ -39,6 +39,7 @@ from drivefs.drive.service import PAGE_SIZE, Call, Service
 from drivefs.drive.upload import Multipart, content_range, media_type, pieces
 from drivefs.errors import BadReply, Refused, RemoteNotFound
 from drivefs.model import (
+    ROOT_ALIAS,
     About,
     ChangesPage,
     CreateTarget,
@@ -127,7 +128,7 @@ class GoogleDrive:
             known = self._root.id
         if known is None:
             # Outside of the lock: several first callers may ask, and all get the same.
-            known = read_id(read_json(self._ask(self._service.get(DriveId("root"), "id")).body).get("id"))
+            known = read_id(read_json(self._ask(self._service.get(ROOT_ALIAS, "id")).body).get("id"))
             with self._root.lock:
                 self._root.id = known
         return known

@@ -22,7 +22,7 @@ from cachetools import LRUCache, TTLCache
 
 from drivefs.drive.api import Drive
 from drivefs.errors import BadReply, DriveError, Refused, SignInNeeded
-from drivefs.model import DriveId, Inode, Kind, ListPage, Priority, RemoteFile
+from drivefs.model import ROOT_INODE, DriveId, Inode, Kind, ListPage, Priority, RemoteFile
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 from drivefs.sync.metadata import attributes, node_values
@@ -38,6 +38,9 @@ HEAD_START_S = 5.0
 
 UNPARK_FOLDERS = 1_000
 """Parked folders put into the tree in one transaction."""
+
+WALK_S = 1.0
+"""Who reads a folder's entries, and those of a folder in it this soon after, is a program that goes through all."""
 
 RETRY_S = 15.0
 """Before the next try, when Drive did not answer."""
@@ -75,6 +78,7 @@ class Listings:
         # Guarded by _lock:
         self._asking: dict[Inode, Future[None]] = {}
         self._walked: LRUCache[Inode, int] = LRUCache(1_000)  # how many folders in a folder were asked for
+        self._read: TTLCache[Inode, bool] = TTLCache(1_000, WALK_S, timer=monotonic)  # listed for a reader of entries
         self._near: deque[Node] = deque(maxlen=4)  # asked for by a walker: what is around them comes next
         # Guarded by the database's lock:
         self._moment = 0
@@ -86,8 +90,11 @@ class Listings:
 
     # --- the whole Drive ---
 
-    def plan(self) -> None:
-        """A new cache: begin with the flat listing. Part of the caller's transaction."""
+    def plan(self, root: ListPage) -> None:
+        """A new cache: begin with what the root has, and the flat listing. Part of the caller's transaction."""
+        self.apply_page(root.files, self.moment())
+        if root.next_token is None and not root.incomplete:
+            self._store.nodes.update(ROOT_INODE, listed=True)
         self._store.db.set_setting(_FLAT, _FOLDERS)
 
     def is_new(self) -> bool:
@@ -186,15 +193,22 @@ class Listings:
 
     # --- one folder, and those around it ---
 
-    def ensure_listed(self, inode: Inode) -> None:
-        """Make sure that all that Drive has in a folder is in the store. Raises DriveError, SignInNeeded."""
+    def ensure_listed(self, inode: Inode, *, to_read: bool = False) -> None:
+        """Make sure that all that Drive has in a folder is in the store. `to_read`: somebody will go through its
+        entries. Raises DriveError, SignInNeeded."""
+        self._ensure(inode, to_read)
+        if to_read and not self._flat_over.is_set():
+            with self._lock:
+                self._read[inode] = True
+
+    def _ensure(self, inode: Inode, to_read: bool) -> None:
         walking: bool | None = None
         while True:
             folder = self._store.nodes.get(inode)
             if folder.listed or folder.drive_id is None:
                 return
             if walking is None:
-                walking = self._is_walk(folder)
+                walking = self._is_walk(folder, to_read)
                 if walking and self._wait_for_flat():
                     continue
             with self._lock:
@@ -212,15 +226,15 @@ class Listings:
             if future.exception() is None:
                 return
 
-    def _is_walk(self, folder: Node) -> bool:
-        """Whether folders beside this one were asked for: somebody goes through all of them. Who only descends
-        has no time to wait."""
+    def _is_walk(self, folder: Node, to_read: bool) -> bool:
+        """Whether folders beside this one were asked for, or the entries of the one above just before its own:
+        somebody goes through all of them. Who only descends to a file has no time to wait."""
         if folder.parent is None:
             return False
         with self._lock:
             count = self._walked.get(folder.parent, 0)
             self._walked[folder.parent] = count + 1
-        return count > 0
+            return count > 0 or (to_read and folder.parent in self._read)
 
     def _wait_for_flat(self) -> bool:
         """Give a young flat listing its time; whether there was one."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from drivefs.drive.api import Drive
 from drivefs.errors import DriveError, Refused, SignInNeeded
-from drivefs.model import ROOT_INODE, DriveId, Inode, Kind, Priority, RemoteFile
+from drivefs.model import ROOT_ALIAS, ROOT_INODE, DriveId, Inode, Kind, ListPage, Priority, RemoteFile
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 from drivefs.sync.listing import Listings
@@ -59,6 +59,7 @@ class Mirror:
         self._hasten = threading.Event()
         self._missed: dict[DriveId, RemoteFile] = {}  # changed while open for writing here; guarded by the database
         self._space: Space | None = None
+        self._space_wanted = threading.Event()
         self.offline: str | None = None
         """Why Drive could not be asked at the last try, in words; None when it answered."""
 
@@ -72,33 +73,41 @@ class Mirror:
         nodes = self._store.nodes
         if nodes.get(ROOT_INODE).drive_id is not None:
             return
-        whole = root is None
-        if root is None:
-            root = self._drive.root_id()
-        elif not self._drive.get(root).mime_type.endswith(".folder"):
-            raise Refused(f"The item {root} is not a folder.", reason="notAFolder")
         # The token comes before the first listing, so that no change falls between the two.
         token = self._drive.start_page_token()
+        page: ListPage | None = None
+        if root is None:
+            page = self._drive.list_children([ROOT_ALIAS])
+            root = self._root_of(page)
+        elif not self._drive.get(root).mime_type.endswith(".folder"):
+            raise Refused(f"The item {root} is not a folder.", reason="notAFolder")
         with self._store.db.transaction():
             self._store.db.set_setting("changes_token", token)
             nodes.update(ROOT_INODE, drive_id=root, confirmed_ns=1)
-            if whole:
-                self.listings.plan()
+            if page is not None:
+                self.listings.plan(page)
+
+    def _root_of(self, page: ListPage) -> DriveId:
+        """My Drive's root: its children name it, which saves a request."""
+        parents = {file.parent for file in page.files}
+        named = parents.pop() if len(parents) == 1 else None
+        return named or self._drive.root_id()
 
     # --- the changes feed ---
 
     def run(self, stop: threading.Event) -> None:
         """Follow the changes feed until `stop` is set and `wake` called."""
-        asked_s: float | None = None
+        polled_s = self._monotonic()
+        space_s = polled_s + POLL_S  # the first moments are for who waits for a listing
         poll = not self.listings.is_new()  # otherwise the feed's place was asked for a moment ago
         while not stop.is_set():
             try:
                 if poll:
+                    polled_s = self._monotonic()
                     self.poll()
-                poll = True
-                if asked_s is None or self._monotonic() - asked_s > SPACE_EVERY_S:
+                if self._monotonic() >= space_s or self._space_wanted.is_set():
                     self.ask_space()
-                    asked_s = self._monotonic()
+                    space_s = self._monotonic() + SPACE_EVERY_S
             except (DriveError, SignInNeeded) as error:
                 if self.offline is None:
                     log.warning("Drive's changes cannot be followed for now: %s", error)
@@ -107,8 +116,9 @@ class Mirror:
                 if self.offline is not None:
                     log.info("Drive answers again.")
                 self.offline = None
-            self._hasten.wait(self.interval_s())
+            hastened = self._hasten.wait(polled_s + self.interval_s() - self._monotonic())
             self._hasten.clear()
+            poll = not hastened or self._monotonic() - polled_s >= self.interval_s()
 
     def interval_s(self) -> float:
         """Until the next poll: short while the mount is in use."""
@@ -181,9 +191,10 @@ class Mirror:
 
     # --- listings ---
 
-    def ensure_listed(self, inode: Inode) -> None:
-        """Make sure that all that Drive has in a folder is in the store. Raises DriveError, SignInNeeded."""
-        self.listings.ensure_listed(inode)
+    def ensure_listed(self, inode: Inode, *, to_read: bool = False) -> None:
+        """Make sure that all that Drive has in a folder is in the store. `to_read`: somebody will go through its
+        entries. Raises DriveError, SignInNeeded."""
+        self.listings.ensure_listed(inode, to_read=to_read)
 
     # --- what one item of Drive means for the tree; in the caller's transaction ---
 
@@ -340,6 +351,7 @@ class Mirror:
 
     def ask_space(self) -> None:
         """Ask Drive for its quota. Raises DriveError."""
+        self._space_wanted.clear()
         about = self._drive.about()
         if about.limit_bytes is None:
             self._space = Space(UNLIMITED_BYTES, UNLIMITED_BYTES - about.usage_bytes)
@@ -349,3 +361,8 @@ class Mirror:
     def space(self) -> Space | None:
         """As last heard; None when Drive has not said yet."""
         return self._space
+
+    def want_space(self) -> None:
+        """Somebody asks, and does not know it yet: Drive is asked soon. Returns at once."""
+        self._space_wanted.set()
+        self._hasten.set()

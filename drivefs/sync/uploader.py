@@ -141,9 +141,12 @@ class Uploader:
     def run(self, stop: threading.Event) -> None:
         """Publish until `stop` is set (and `journal.changed`, to wake it); then wait for what is under way."""
         journal = self._store.journal
-        self._stock_ids()
+        stocked = False
         while not stop.wait(BETWEEN_S):
             journal.changed.clear()
+            if not stocked and journal.oldest() is not None:
+                self._stock_ids()
+                stocked = True
             wait_s = PAUSE_S
             try:
                 wait_s = self.dispatch()
@@ -157,7 +160,7 @@ class Uploader:
             self._idle.wait_for(lambda: not self._active)
 
     def _stock_ids(self) -> None:
-        """Have IDs ready before the first file is closed."""
+        """Have IDs ready when the first file has had its quiet time; who only reads costs no request for them."""
         try:
             if not self._store.journal.spare_ids(1):
                 self._store.journal.add_spare_ids(self._drive.generate_ids(IDS_AT_ONCE))

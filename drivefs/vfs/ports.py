@@ -22,8 +22,9 @@ class Space(Protocol):
 class Mirror(Protocol):
     """Drive's metadata."""
 
-    def ensure_listed(self, inode: Inode) -> None:
-        """Wait until all that Drive has in a folder is in the store. Raises DriveError, SignInNeeded."""
+    def ensure_listed(self, inode: Inode, *, to_read: bool = False) -> None:
+        """Wait until all that Drive has in a folder is in the store. `to_read`: somebody will go through its
+        entries, and perhaps into its folders. Raises DriveError, SignInNeeded."""
         ...
 
     def in_use(self) -> None:

@@ -105,8 +105,7 @@ class Tree:
         """
         self._mirror.in_use()
         folder = self._folder(inode)
-        if not folder.listed:
-            self._mirror.ensure_listed(inode)
+        self._mirror.ensure_listed(inode, to_read=True)
         return self._entries(folder)
 
     def _entries(self, folder: Node) -> Iterator[tuple[str, Attributes]]:

@@ -11,7 +11,7 @@ import pytest
 
 from drivefs.errors import BadReply, Refused, RemoteNotFound, Unreachable
 from drivefs.model import ROOT_INODE, DriveId, ListPage
-from drivefs.sync.listing import HEAD_START_S, Listings
+from drivefs.sync.listing import HEAD_START_S, WALK_S, Listings
 from tests.fake_drive import ROOT, FakeDrive
 from tests.house import House
 
@@ -237,6 +237,34 @@ def test_listing_lets_a_walker_wait_for_the_young_flat_listing_only(tmp_path: Pa
     for name in ("d000", "d001", "d002"):
         late.ensure_listed(house.node(name).inode)
     assert drive.calls.count("list_children") == 3
+
+
+def test_listing_takes_who_reads_one_folder_after_the_other_for_a_walker(tmp_path: Path) -> None:
+    drive = FakeDrive()
+    fill(drive, 2, 2, parent=drive.put("tree"))
+    house = House(tmp_path / "cache", drive)
+    now = [0.0]
+    listings = Listings(house.store, drive, house.mirror, monotonic=lambda: now[0])
+    listings.step()
+    listings.ensure_listed(ROOT_INODE, to_read=True)
+    drive.calls.clear()
+    with ThreadPoolExecutor(1) as pool:
+        walker = pool.submit(listings.ensure_listed, house.node("tree").inode, to_read=True)
+        while listings.step():
+            pass
+        walker.result(10)
+    assert "list_children" not in drive.calls
+    house.mirror.listings.start_over()
+    house.store.db.set_setting("listing", "files")
+    drive.page_files = 1
+    slow = Listings(house.store, drive, house.mirror, monotonic=lambda: now[0])
+    slow.step()
+    slow.ensure_listed(ROOT_INODE, to_read=True)
+    drive.page_files = 1_000
+    now[0] += WALK_S
+    drive.calls.clear()
+    slow.ensure_listed(house.node("tree").inode, to_read=True)  # a person, who is not to wait
+    assert drive.calls == ["list_children"]
 
 
 def test_listing_is_asked_for_once_by_all_who_wait(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drivefs.model import ROOT_INODE, Kind
+from drivefs.model import ROOT_INODE, About, Kind
 from drivefs.sync.mirror import IDLE_POLL_S, POLL_S, Mirror
 from tests.fake_drive import ROOT, FakeDrive
 from tests.house import House
@@ -184,6 +184,54 @@ def test_mirror_knows_how_full_drive_is(tmp_path: Path) -> None:
     space = house.mirror.space()
     assert space is not None and (space.total_bytes, space.free_bytes) == (100, 96)
     assert ROOT in house.drive.files
+
+
+def test_mirror_of_a_new_drive_knows_its_root_by_two_requests(tmp_path: Path) -> None:
+    drive = FakeDrive()
+    drive.put("a", b"a")
+    drive.put("d")
+    house = House(tmp_path / "cache", drive)
+    assert drive.calls == ["start_page_token", "list_children"]
+    assert house.store.nodes.get(ROOT_INODE).drive_id == ROOT
+    assert shown(house) == {"a", "d"}
+
+
+@pytest.mark.parametrize("files", [0, 20])
+def test_mirror_starts_with_a_root_that_is_empty_or_longer_than_a_page(tmp_path: Path, files: int) -> None:
+    drive = FakeDrive()
+    drive.page_files = 7
+    for number in range(files):
+        drive.put(f"f{number}", b"")
+    house = House(tmp_path / "cache", drive)
+    assert house.store.nodes.get(ROOT_INODE).drive_id == ROOT
+    assert len(shown(house)) == files
+
+
+def test_mirror_asks_how_full_drive_is_when_somebody_wants_to_know(tmp_path: Path) -> None:
+    drive = FakeDrive(limit_bytes=100)
+    house = House(tmp_path / "cache", drive)
+    asked = threading.Event()
+    about = drive.about
+
+    def note() -> About:
+        asked.set()
+        return about()
+
+    drive.about = note  # type: ignore[method-assign]
+    mirror = Mirror(house.store, drive, monotonic=lambda: 0.0)
+    stop = threading.Event()
+    thread = threading.Thread(target=mirror.run, args=(stop,))
+    thread.start()
+    try:
+        assert not asked.is_set()
+        mirror.want_space()
+        assert asked.wait(10)
+    finally:
+        stop.set()
+        mirror.wake()
+        thread.join(10)
+    assert not thread.is_alive()
+    assert "changes" not in drive.calls
 
 
 def test_mirror_polls_less_often_when_nobody_looks(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from drivefs.errors import (
 )
 from drivefs.model import DriveId
 from drivefs.store.queue import JobState
+from drivefs.sync.uploader import BETWEEN_S
 from tests.fake_drive import ROOT, FakeDrive
 from tests.house import House
 
@@ -39,6 +41,28 @@ def test_uploader_publishes_a_new_file_in_one_request_beside_the_ids(house: Hous
     house.drain()
     assert house.drive.content(house.drive.names()["model.ckpt"]) == b"weights"
     assert house.drive.calls == ["generate_ids", "upload_small"]
+
+
+def test_uploader_asks_for_ids_when_there_is_something_to_publish(house: House) -> None:
+    stop, asked = threading.Event(), threading.Event()
+    generate_ids = house.drive.generate_ids
+
+    def note(count: int) -> list[DriveId]:
+        asked.set()
+        return generate_ids(count)
+
+    house.drive.generate_ids = note  # type: ignore[method-assign]
+    thread = threading.Thread(target=house.uploader.run, args=(stop,))
+    thread.start()
+    try:
+        assert not asked.wait(2 * BETWEEN_S)
+        house.write("model.ckpt", b"weights")
+        assert asked.wait(10)
+    finally:
+        stop.set()
+        house.store.journal.changed.set()
+        thread.join(10)
+    assert not thread.is_alive()
 
 
 def test_uploader_publishes_a_thousand_small_files_in_1001_requests(house: House) -> None:

@@ -26,7 +26,7 @@ class FakeMirror:
         self.asked: list[Inode] = []
         self.known_space: FakeSpace | None = None
 
-    def ensure_listed(self, inode: Inode) -> None:
+    def ensure_listed(self, inode: Inode, *, to_read: bool = False) -> None:
         if self._store.nodes.get(inode).listed:
             return
         self.asked.append(inode)
