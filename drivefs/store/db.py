@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from drivefs.errors import CacheDamaged, CacheFull, CacheInUse, StoreError
-from drivefs.store.schema import SCHEMA, SCHEMA_VERSION
+from drivefs.store.schema import SCHEMA, SCHEMA_VERSION, upgrade
 
 RESERVE_BYTES = 8 << 20
 """Size of the log from the start: on a full disk there is still room for the records of what is removed, and of what
@@ -76,7 +76,7 @@ class Database:
         if version == 0:
             self._connection.executescript(f"BEGIN; {SCHEMA}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         elif version != SCHEMA_VERSION:
-            raise sqlite3.DatabaseError(f"it has format {version}, this drivefs knows {SCHEMA_VERSION}")
+            upgrade(self._connection, version)
         # The log must exist before anyone flushes it.
         with self.transaction():
             self._connection.execute("INSERT OR REPLACE INTO settings VALUES ('opened', datetime('now'))")

@@ -121,12 +121,6 @@ def test_store_that_is_no_database_is_damage_and_left_alone(tmp_path: Path) -> N
     assert (folder / "drivefs.db").read_bytes() == b"this is no database" * 100
 
 
-def test_store_of_another_format_is_left_alone(store: Store) -> None:
-    store.db.rows("PRAGMA user_version = 999")
-    with pytest.raises(CacheDamaged, match="999"):
-        reopened(store)
-
-
 def test_store_in_a_place_that_is_no_folder_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreError, match="cannot be used"):
