@@ -226,6 +226,7 @@ class Mounted:
                 {
                     "pid": os.getpid(),
                     "cache_dir": str(self._store.folder),
+                    "supervisor": self.record.supervisor,
                     "waiting_files": waiting.jobs,
                     "waiting_bytes": waiting.size_bytes,
                     "recovered": asdict(self.recovered),

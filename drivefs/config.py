@@ -198,6 +198,11 @@ _IN_OPTIONS: Mapping[str, tuple[str, bool | str]] = {
 """Mount options (mount(8)) that are settings of ours."""
 
 
+def setting_names() -> frozenset[str]:
+    """All settings but the mount point, as the environment and the settings file name them."""
+    return frozenset(_PARSERS)
+
+
 def load_settings(mountpoint: Path, flags: Mapping[str, object], environ: Mapping[str, str], file: Path) -> Settings:
     """The settings of a mount; a flag that is None was not given. Raises UsageError, which names the source."""
     values: dict[str, Any] = {}

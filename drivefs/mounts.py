@@ -273,7 +273,7 @@ def clear_stale(mountpoint: Path) -> bool:
                 f"{mountpoint} is mounted by drivefs already (process {client.pid}): use it, or end it first "
                 f"with 'drivefs umount {mountpoint}'."
             )
-        if not _is_dead(mountpoint):
+        if not is_dead(mountpoint):
             raise UserError(
                 f"Something is mounted on {mountpoint} already ({entry.fs_type}): unmount it, or name another folder."
             )
@@ -285,7 +285,7 @@ def clear_stale(mountpoint: Path) -> bool:
 def clear_dead(mountpoint: Path) -> None:
     """Take the mount of a process of ours that has died off its path. Raises UserError when something lives there."""
     while (entry := find_mount_at(mountpoint)) is not None and entry.fs_type == FUSE_TYPE:
-        if not _is_dead(mountpoint):
+        if not is_dead(mountpoint):
             raise UserError(f"{mountpoint} is mounted again already.")
         unmount(mountpoint, lazy=True)
 
@@ -326,7 +326,7 @@ def _make(mountpoint: Path) -> None:
         ) from error
 
 
-def _is_dead(mountpoint: Path) -> bool:
+def is_dead(mountpoint: Path) -> bool:
     """Whether a FUSE mount answers ENOTCONN; asked in a process of its own, for it may hang."""
     try:
         code = subprocess.run(

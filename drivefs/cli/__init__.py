@@ -28,6 +28,7 @@ _COMMANDS = {
     "find-id": "drivefs.cli.link:find_id",
     "revisions": "drivefs.cli.revisions:revisions",
     "cp": "drivefs.cli.cp:cp",
+    "doctor": "drivefs.cli.doctor:doctor",
     "emulator": "drivefs.emulator.command:main",
     "demo": "drivefs.cli.demo:demo",
 }

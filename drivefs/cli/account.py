@@ -14,9 +14,9 @@ import click
 from drivefs.config import Settings, config_file, load_settings
 from drivefs.drive.auth import find_credentials_file, load_credentials
 from drivefs.drive.google import GoogleDrive
-from drivefs.errors import UserError
+from drivefs.errors import SignInNeeded, UserError
 from drivefs.model import DriveId, RemoteFile
-from drivefs.mounts import Record, find_mount_over, read_records, resolve
+from drivefs.mounts import Record, find_mount_over, read_records, resolve, running
 from drivefs.remote import paths
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -35,15 +35,21 @@ def drive_options(command: Command) -> Command:
 
 @contextmanager
 def opened(flags: dict[str, Any], path: str | None = None) -> Iterator[GoogleDrive]:
-    """The Drive that the options name, or else the one of the mount that `path` lies in, for the block's time.
+    """The Drive that the options name, or else the one of the mount that `path` lies in, for the block's time; where
+    nobody has signed in by default, the one of the only mount.
 
-    Raises UserError when nobody is signed in, UsageError for options that make no sense.
+    Raises SignInNeeded, UsageError for options that make no sense.
     """
     record = None if path is None or is_remote(path) else _record_over(Path(path))
     if record is not None and not any(flags.values()):
-        flags = {"endpoint": record.endpoint, **_credentials(record)}
-    settings = load_settings(Path("/"), flags, os.environ, config_file())
-    drive = open_drive(settings)
+        flags = _flags_of(record)
+    try:
+        drive = open_drive(load_settings(Path("/"), flags, os.environ, config_file()))
+    except SignInNeeded:
+        mounts = list(running())
+        if any(flags.values()) or len(mounts) != 1:
+            raise
+        drive = open_drive(load_settings(Path("/"), _flags_of(mounts[0].record), os.environ, config_file()))
     try:
         yield drive
     finally:
@@ -56,8 +62,8 @@ def open_drive(settings: Settings) -> GoogleDrive:
     return GoogleDrive(load_credentials(file), endpoint=settings.endpoint)
 
 
-def _credentials(record: Record) -> dict[str, str]:
-    return {"credentials" if "/" in record.account else "account": record.account}
+def _flags_of(record: Record) -> dict[str, Any]:
+    return {"endpoint": record.endpoint, "credentials" if "/" in record.account else "account": record.account}
 
 
 def _record_over(path: Path) -> Record | None:

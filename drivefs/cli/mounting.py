@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from drivefs.cli.notify import notify
 from drivefs.cli.progress import files_text
 from drivefs.cli.queue import ask_flush
 from drivefs.config import FSYNCS, TRANSPORTS, Settings, config_file, load_settings
@@ -153,6 +154,7 @@ def _say_mounted(settings: Settings, log_file: Path | None, ready: Json, made: b
     else:
         text += "; nothing waits from last time."
     click.echo(text)
+    notify(READY=1, MAINPID=ready["supervisor"] or os.getpid(), STATUS=text)
     recovered = ready["recovered"]
     if recovered["lost"] or recovered["orphans"]:
         click.echo(

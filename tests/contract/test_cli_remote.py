@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from drivefs import cli
 from drivefs.emulator import Running
+from drivefs.errors import Unreachable
 from drivefs.remote.fetching import RANGE_BYTES
 from tests.emulator_support import Api
 
@@ -271,3 +272,22 @@ def test_cp_says_what_it_cannot_do(run: Run, top: tuple[str, str], tmp_path: Pat
     assert "'drivefs cp -r'" in run("cp", str(tmp_path), top[1], code=2).output
     assert "cannot be read" in run("cp", str(tmp_path / "nothing"), top[1], code=1).output
     assert "There is no drive:nowhere" in run("cp", "drive:nowhere", str(tmp_path), code=1).output
+
+
+# --- doctor ---
+
+
+def test_doctor_finds_drive_and_the_account(run: Run) -> None:
+    checks = {each["name"]: each for each in json.loads(run("doctor", "--json").stdout)["checks"]}
+    assert checks["sign-in"]["text"] == "user@example.com."
+    assert all(each["ok"] for each in checks.values())
+    assert checks["clock"]["text"] == "agrees with Drive's."
+
+
+def test_doctor_says_that_drive_cannot_be_reached(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drivefs.drive.google.GoogleDrive.about", _unreachable)
+    assert "Look at the network" in run("doctor", code=1).stdout
+
+
+def _unreachable(_: object) -> None:
+    raise Unreachable("Drive was not reached.")
