@@ -41,6 +41,7 @@ from drivefs.errors import (
 )
 from drivefs.fuse import kernel, libfuse
 from drivefs.fuse.options import MountOptions
+from drivefs.handover import Handover
 from drivefs.model import ROOT_INODE, Priority
 from drivefs.mounts import MountBusy, Record, clear_dead, unmount, write_record
 from drivefs.store.store import Store
@@ -117,9 +118,12 @@ class Mounted:
             supervisor=supervisor.pid if supervisor is not None else None,
             restarts=supervisor.restarts if supervisor is not None else 0,
         )
+        self._handover = Handover(supervisor)
         self._store = Store(folder)
         try:
-            self.recovered = self._store.recover()
+            self.recovered = self._store.recover({handle.inode for handle in self._handover.handles.found})
+            if self._handover.kept() is None:
+                self._store.requests.forget_all()
             self._meet_drive(who, credentials)
             self._assemble()
         except BaseException:
@@ -173,6 +177,7 @@ class Mounted:
             gid=os.getgid(),
             read_only=settings.read_only,
             fsync_drive=settings.fsync == "drive",
+            handles=self._handover.handles,
         )
         self._cache_limit_bytes = settings.cache_size
         if self._cache_limit_bytes is None:
@@ -202,6 +207,8 @@ class Mounted:
         """Serve until unmounted or told to end by a signal. Raises UserError when it cannot be mounted."""
         settings = self._settings
         waiting = self._store.journal.left()
+        # Before the uploader looks: what the kernel may write is not to be sent.
+        self._taken_over = self._vfs.files.take_over()
         threads = [
             threading.Thread(target=self._uploader.run, args=(self._stop,), name="uploader"),
             threading.Thread(target=self._mirror.run, args=(self._stop,), name="changes"),
@@ -240,7 +247,7 @@ class Mounted:
             extra=settings.options,
         )
         try:
-            if self.record.restarts:
+            if self.record.restarts and self._handover.kept() is None:
                 # No sooner: in between, what is written lands in the folder below the mount.
                 clear_dead(settings.mountpoint)
             self._serve(options, ready)
@@ -263,7 +270,7 @@ class Mounted:
                 on_ready()
 
             try:
-                kernel.serve(self._vfs, mountpoint, options, ready, _start_thread)
+                kernel.serve(self._vfs, mountpoint, options, ready, _start_thread, self._handover, self._taken_over)
             except UserError as error:
                 if transport == "kernel" or answered.is_set():
                     raise

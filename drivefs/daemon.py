@@ -1,8 +1,9 @@
 """A mount's process in the background: its settings, its log, and what it says to those who started it.
 
-`python -m drivefs.daemon LOG PIPE RESTARTS` reads its settings from standard input, says on standard output in one
-line whether the mount answers, and goes on in silence. `drivefs.supervisor` starts it, hears through PIPE how it gets
-on, and brings it back when it dies; standard error goes to LOG too. One thread; `app` starts the others.
+`python -m drivefs.daemon LOG SOCKET RESTARTS TEXT FD…` reads its settings from standard input, says on standard
+output in one line whether the mount answers, and goes on in silence. `drivefs.supervisor` starts it, hears through
+SOCKET how it gets on, and brings it back when it dies, with TEXT and the descriptors that it had kept; standard error
+goes to LOG too. One thread; `app` starts the others.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def _libfuse_said(log_file: Path, offset: int) -> str:
 
 def main() -> int:
     """As `supervisor.start_daemon` starts it."""
-    log_file, supervisor = Path(sys.argv[1]), Link(int(sys.argv[2]), int(sys.argv[3]))
+    log_file, supervisor = Path(sys.argv[1]), Link.from_arguments(sys.argv[2:])
     offset = log_file.stat().st_size
     settings = Settings.from_json(sys.stdin.read())
     debug = bool(os.environ.get("DRIVEFS_DEBUG"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import NewType
+from typing import NamedTuple, NewType
 
 Inode = NewType("Inode", int)
 """Number of a node in the local tree; stable for the life of the cache. 1 is the mount's root."""
@@ -30,6 +30,16 @@ ROOT_INODE = Inode(1)
 
 ROOT_ALIAS = DriveId("root")
 """Stands for My Drive's root in what Drive is asked; answers have its real ID."""
+
+
+class RequestId(NamedTuple):
+    """A request of the kernel's that is under way."""
+
+    slot: int
+    """Of the thread that answers it: no other request has it meanwhile."""
+    number: int
+    """The kernel's own; the same when it sends the request again, and never given to another of the same mount."""
+
 
 FOLDER_MIME = "application/vnd.google-apps.folder"
 SHORTCUT_MIME = "application/vnd.google-apps.shortcut"

@@ -1,10 +1,11 @@
 """The small process that `mount` leaves behind: it runs the mount's process, and brings it back when it dies.
 
 `python -m drivefs.supervisor LOG` takes the settings from standard input, and hands them, with its standard output
-and LOG as standard error, to `python -m drivefs.daemon`. That process says through a pipe when its mount answers and
-when it is ending on purpose; if it ends in between, by whatever cause, it is started again at once on the same cache
-and the same mount point. SIGTERM, SIGINT and SIGHUP are passed on, and end both. When this process itself is killed,
-the mount goes on without it.
+and LOG as standard error, to `python -m drivefs.daemon`. That process says through a socket when its mount answers
+and when it is ending on purpose; if it ends in between, by whatever cause, it is started again at once on the same
+cache and the same mount point. What it has left in the socket to be kept, descriptors, is handed to the next one:
+with the kernel's end of the mount among them, the mount lives on meanwhile, and whoever uses it waits. SIGTERM,
+SIGINT and SIGHUP are passed on, and end both. When this process itself is killed, the mount goes on without it.
 
 It has one thread, and imports nothing that it can do without, so that it takes a few megabytes and has little to
 die of. Nothing here is durable.
@@ -14,12 +15,22 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
 
 READY, ENDING = b"r", b"e"
 """What the mount's process says: its mount answers; whatever happens from now on, it is not to be brought back."""
+
+KEEP = b"k"
+"""What else it says: the descriptors that come with this are to be kept, and the text that follows it."""
+
+MESSAGE_LIMIT_BYTES = 256
+FDS_LIMIT = 8
+
+Kept = tuple[list[int], str]
+"""What the next process is handed."""
 
 QUICK_S = 10.0
 """A process that lives no longer than this has died of something that may last."""
@@ -38,12 +49,14 @@ def pause_s(quick_deaths: int) -> float:
 class Supervisor:
     """One mount's process, again and again. SIGNALS and SIGCHLD are blocked."""
 
-    def __init__(self, start: Callable[[int, int], int], say: Callable[[str], None]) -> None:
-        """`start` gets the number of restarts so far and the writing end of a pipe, and returns a process ID."""
+    def __init__(self, start: Callable[[int, int, Kept], int], say: Callable[[str], None]) -> None:
+        """`start` gets the number of restarts so far, one end of a socket and what was kept, and returns a process
+        ID."""
         self._start = start
         self._say = say
         self._was_ready = False
         self._told_to_end = False
+        self._kept: Kept = ([], "")
 
     def run(self) -> int:
         """Until the process ends on purpose, or cannot be brought back; the exit code of the last one."""
@@ -66,16 +79,14 @@ class Supervisor:
 
     def _run_once(self, restarts: int) -> tuple[int, bytes]:
         """Start the process and wait for its end: its exit code, or minus the signal's number, and what it said."""
-        reading, writing = os.pipe()
-        try:
-            child = self._start(restarts, writing)
-        except OSError as error:
-            self._say(f"ERROR The mount's process cannot be started: {error.strerror}")
-            os.close(reading)
-            return 1, b""
-        finally:
-            os.close(writing)
-        try:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours:
+            try:
+                with theirs:
+                    child = self._start(restarts, theirs.fileno(), self._kept)
+            except OSError as error:
+                self._say(f"ERROR The mount's process cannot be started: {error.strerror}")
+                return 1, b""
             while True:
                 number = signal.sigwait({signal.SIGCHLD, *SIGNALS})
                 if number in SIGNALS:
@@ -84,48 +95,78 @@ class Supervisor:
                     continue
                 ended, status = os.waitpid(child, os.WNOHANG)
                 if ended:
-                    os.set_blocking(reading, False)
-                    return os.waitstatus_to_exitcode(status), _read_what_there_is(reading)
-        finally:
-            os.close(reading)
+                    return os.waitstatus_to_exitcode(status), self._heard(ours)
+
+    def _heard(self, ours: socket.socket) -> bytes:
+        """The words that there are in a socket; what was to be kept is kept in place of what was before."""
+        ours.setblocking(False)
+        words = b""
+        while True:
+            try:
+                message, fds, _, _ = socket.recv_fds(ours, MESSAGE_LIMIT_BYTES, FDS_LIMIT)
+            except (BlockingIOError, ConnectionResetError):  # a process that it has started still has the other end
+                return words
+            if not message:
+                return words
+            if message.startswith(KEEP):
+                for fd in self._kept[0]:
+                    os.close(fd)
+                self._kept = (list(fds), message[1:].decode())
+            else:
+                words += message
 
     def _signal_within(self, seconds: float) -> bool:
         return signal.sigtimedwait(SIGNALS, seconds) is not None
 
 
-def _read_what_there_is(fd: int) -> bytes:
-    try:
-        return os.read(fd, 64)
-    except BlockingIOError:  # a process that it has started still has the other end
-        return b""
-
-
 class Link:
     """The other end: how the mount's process tells its supervisor, which may be gone already, how it gets on."""
 
-    def __init__(self, pipe: int, restarts: int) -> None:
-        """`pipe` is the writing end; `restarts`, how often the mount has been brought back."""
-        os.set_inheritable(pipe, False)
-        self._pipe = pipe
+    def __init__(self, end: int, restarts: int, fds: list[int], text: str) -> None:
+        """`end` is that of a socket; `restarts`, how often the mount has been brought back; `fds` and `text` are what
+        the process before had kept."""
+        for fd in (end, *fds):
+            os.set_inheritable(fd, False)
+        self._socket = socket.socket(fileno=end)
         self.pid = os.getppid()
         self.restarts = restarts
+        self.kept: Kept = (fds, text)
+
+    @classmethod
+    def from_arguments(cls, arguments: list[str]) -> Link:
+        """As `start_daemon` gives them."""
+        end, restarts, text, *fds = arguments
+        return cls(int(end), int(restarts), list(map(int, fds)), text)
 
     def tell(self, word: bytes) -> None:
         """READY or ENDING; more than once is no harm."""
+        self._send(word, [])
+
+    def keep(self, fds: list[int], text: str) -> None:
+        """Hand open descriptors and a short text to the process after this one, in place of what was kept before."""
+        self._send(KEEP + text.encode(), fds)
+
+    def close(self) -> None:
+        """Nothing more is said by this process."""
+        self._socket.close()
+
+    def _send(self, message: bytes, fds: list[int]) -> None:
         try:
-            os.write(self._pipe, word)
-        except BrokenPipeError:
+            socket.send_fds(self._socket, [message], fds)
+        except (BrokenPipeError, ConnectionResetError):
             return  # killed: nobody is left who would do anything
 
 
-def start_daemon(settings: int, log_file: str, restarts: int, pipe: int) -> int:
+def start_daemon(settings: int, log_file: str, restarts: int, end: int, kept: Kept) -> int:
     """Start the mount's process with the settings, an open file, as its standard input; its process ID."""
     os.lseek(settings, 0, os.SEEK_SET)
-    os.set_inheritable(pipe, True)
+    fds, text = kept
+    for fd in (end, *fds):
+        os.set_inheritable(fd, True)
     return os.posix_spawn(
         sys.executable,
         # -P: what lies in the working folder is not imported.
-        [sys.executable, "-P", "-m", "drivefs.daemon", log_file, str(pipe), str(restarts)],
+        [sys.executable, "-P", "-m", "drivefs.daemon", log_file, *map(str, (end, restarts, text, *fds))],
         os.environ,
         file_actions=[
             (os.POSIX_SPAWN_DUP2, settings, 0),
@@ -146,8 +187,8 @@ def main() -> int:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
 
-    def start(restarts: int, pipe: int) -> int:
-        child = start_daemon(settings, log_file, restarts, pipe)
+    def start(restarts: int, end: int, kept: Kept) -> int:
+        child = start_daemon(settings, log_file, restarts, end, kept)
         os.dup2(null, 1)  # who waits for the first line waits for the first child's alone
         return child
 

@@ -17,7 +17,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__"}),
     frozenset({"cli", "notebook", "daemon"}),
     frozenset({"app"}),
-    frozenset({"answers"}),
+    frozenset({"answers", "handover"}),
     frozenset({"why"}),
     frozenset({"mounts"}),
     frozenset({"control", "config"}),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 STEPS: dict[int, str] = {}
 """SQL that turns the format of this number into the next one, where adding is not enough."""
@@ -117,6 +117,12 @@ CREATE TABLE trashed (               -- files that this mount made, and put into
 ) WITHOUT ROWID;
 
 CREATE TABLE pins (inode INTEGER PRIMARY KEY);  -- what lies at and below it stays in the cache
+
+CREATE TABLE requests (              -- what the mount's threads have last done for the kernel: store/requests.py
+    slot   INTEGER PRIMARY KEY,      -- model.RequestId
+    number INTEGER NOT NULL,
+    inode  INTEGER NOT NULL          -- what it was done to
+);
 
 CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """

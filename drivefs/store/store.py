@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from drivefs.store.db import Database
 from drivefs.store.generations import Base, State
 from drivefs.store.journal import Journal
 from drivefs.store.nodes import Node, Nodes
+from drivefs.store.requests import Requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,9 @@ class Store:
         self.nodes = Nodes(self.db)
         self.content = ContentStore(self.db, folder / "content")
         self.journal = Journal(self.db, self.nodes, self.content)
+        self.requests = Requests(self.db)
+        self.left: dict[Inode, Generation] = {}
+        """After `recover`: the old revision that those read who opened a file before it changed on Drive."""
         if self.nodes.find(ROOT_INODE) is None:
             now_ns = time.time_ns()
             self.nodes.add(
@@ -49,19 +54,30 @@ class Store:
                 ctime_ns=now_ns,
             )
 
-    def recover(self) -> Recovered:
-        """Put right what an unclean end left; before the mount answers. May be repeated."""
+    def recover(self, held: Collection[Inode] = ()) -> Recovered:
+        """Put right what an unclean end left; before the mount answers. May be repeated.
+
+        `held`: inodes that the kernel has open still, for its end of the mount lives. They keep their content, open
+        for writing where it is, also without a name.
+        """
         with self.db.transaction():
             for row in self.db.rows("SELECT inode FROM nodes WHERE parent IS NULL AND inode != ?", (ROOT_INODE,)):
-                self.journal.forget_unnamed(Inode(row[0]))
+                if row[0] not in held:
+                    self.journal.forget_unnamed(Inode(row[0]))
             for row in self.db.rows(
-                "SELECT generation FROM generations g WHERE NOT EXISTS"
-                " (SELECT 1 FROM nodes n WHERE n.generation = g.generation) AND NOT EXISTS"
-                " (SELECT 1 FROM jobs j WHERE j.generation = g.generation)"
+                "SELECT g.generation, g.inode, g.state, l.state AS live FROM generations g"
+                " LEFT JOIN nodes h ON h.inode = g.inode LEFT JOIN generations l ON l.generation = h.generation"
+                " WHERE NOT EXISTS (SELECT 1 FROM nodes n WHERE n.generation = g.generation)"
+                " AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.generation = g.generation) ORDER BY g.generation"
             ):
-                self.content.discard(Generation(row[0]))
+                if row["inode"] in held and row["state"] == State.CLEAN.value and row["live"] in (None, row["state"]):
+                    self.left[Inode(row["inode"])] = Generation(row["generation"])
+                else:
+                    self.content.discard(Generation(row["generation"]))
         interrupted = lost = 0
         for row in self.db.rows("SELECT generation, inode FROM generations WHERE state = ?", (State.OPEN.value,)):
+            if row["inode"] in held and self.nodes.get(Inode(row["inode"])).generation == row["generation"]:
+                continue
             try:
                 file = self.content.open(Generation(row["generation"]))
             except CacheDamaged:

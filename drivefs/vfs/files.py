@@ -8,21 +8,22 @@ again.
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 from drivefs.errors import BadHandle, CacheFull, Exists, InvalidArgument, IsDirectory, NoEntry, NotSupported
-from drivefs.model import Generation, Inode, Kind, RevisionId
+from drivefs.model import Generation, Inode, Kind, RequestId, RevisionId
 from drivefs.store.content_file import ContentFile
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 from drivefs.vfs.durable import Durability
+from drivefs.vfs.handle_memory import HandleMemory
+from drivefs.vfs.handles import Handle, Handles
 from drivefs.vfs.opened import OpenFile, OpenFiles
 from drivefs.vfs.ports import Downloader
 from drivefs.vfs.rights import Rights
+from drivefs.vfs.takeover import take_over
 from drivefs.vfs.tree import Tree
 from drivefs.vfs.writeback import WriteBack
 
@@ -32,19 +33,6 @@ EVICT_BYTES = 256 << 20
 """Clean content that is dropped at least when the disk is full, so that not every write has to."""
 
 FILE_LIMIT_BYTES = (1 << 63) - 1
-
-
-@dataclass(slots=True, eq=False)
-class Handle:
-    """One open(2) of a file."""
-
-    number: int
-    opened: OpenFile
-    readable: bool
-    writable: bool
-    append: bool
-    closed: bool = False  # closed since it last wrote; guarded by opened.lock
-    direct: bool = False  # the kernel reads and writes the content file itself; guarded by opened.lock
 
 
 class Files:
@@ -59,6 +47,7 @@ class Files:
         rights: Rights,
         writeback: WriteBack,
         durability: Durability | None,
+        memory: HandleMemory,
     ) -> None:
         """With `durability`, fsync(2) waits for Drive."""
         self._store = store
@@ -68,33 +57,51 @@ class Files:
         self._opened = opened
         self._tree = tree
         self._rights = rights
-        self._numbers = itertools.count(1)
-        self._handles: dict[int, Handle] = {}  # single operations of a dict only
+        self._memory = memory
+        self._handles = Handles(memory)
+        self._appended: dict[int, int] = {}  # by the process before: number of the request → length; not changed
+
+    def take_over(self) -> list[Handle]:
+        """The handles of the process before are open again, before any other call; which they are."""
+        self._appended = take_over(self._store, self._memory, self._handles, self._opened, self._writeback)
+        return self._handles.all()
 
     # --- opening and closing ---
 
-    def create(self, parent: Inode, name: str, mode: int, flags: int, *, direct: bool = False) -> Handle:
+    def create(
+        self,
+        parent: Inode,
+        name: str,
+        mode: int,
+        flags: int,
+        *,
+        direct: bool = False,
+        request: RequestId | None = None,
+    ) -> Handle:
         """open(2) with O_CREAT. Raises Exists under O_EXCL, and what `Tree.make_folder` and `open` raise."""
         self._tree.prepare_new(parent, name)
         while True:
             found = self._store.nodes.find_child(parent, name)
             if found is None:
                 try:
-                    return self._create(parent, name, mode, flags, direct)
+                    return self._create(parent, name, mode, flags, direct, request)
                 except Exists:
                     continue  # another one was faster
             if flags & os.O_EXCL:
                 raise Exists("The name is taken.")
             try:
-                return self.open(found.inode, flags, direct=direct)
+                return self.open(found.inode, flags, direct=direct, request=request)
             except NoEntry:
                 continue  # unlinked meanwhile
 
-    def _create(self, parent: Inode, name: str, mode: int, flags: int, direct: bool) -> Handle:
+    def _create(
+        self, parent: Inode, name: str, mode: int, flags: int, direct: bool, request: RequestId | None
+    ) -> Handle:
         opened: OpenFile | None = None
         try:
             with self._store.db.transaction():
                 node = self._tree.add(parent, name, Kind.FILE, mode)
+                self._store.requests.note(request, node.inode)
                 opened = self._opened.acquire(node.inode)
                 opened.file = self._store.journal.start_anew(node)
         except BaseException:
@@ -102,15 +109,20 @@ class Files:
                 self._opened.release(opened)
             raise
         with opened.lock:
-            return self._handle(opened, flags, direct)
+            return self._handle(opened, flags, direct, request)
 
-    def make(self, parent: Inode, name: str, mode: int) -> Inode:
+    def make(self, parent: Inode, name: str, mode: int, request: RequestId | None = None) -> Inode:
         """mknod(2) of a regular file. Raises Exists, and what `create` raises."""
-        handle = self.create(parent, name, mode, os.O_WRONLY | os.O_EXCL)
-        self.release(handle.number)
-        return handle.opened.inode
+        self._tree.prepare_new(parent, name)
+        with self._store.db.transaction():
+            node = self._tree.add(parent, name, Kind.FILE, mode)
+            self._store.requests.note(request, node.inode)
+            file = self._store.journal.start_anew(node)
+            self._store.journal.seal(file)
+        file.close()
+        return node.inode
 
-    def open(self, inode: Inode, flags: int, *, direct: bool = False) -> Handle:
+    def open(self, inode: Inode, flags: int, *, direct: bool = False, request: RequestId | None = None) -> Handle:
         """open(2) of a file that is there. Raises NoEntry, IsDirectory, ReadOnly, AccessDenied.
 
         `direct`: the caller can have the kernel read and write the content file itself. The handle says whether it
@@ -133,32 +145,31 @@ class Files:
                     self._truncate(opened, 0)
                     if not writable:
                         self._writeback.settle(opened)
-                return self._handle(opened, flags, direct)
+                return self._handle(opened, flags, direct, request)
         except BaseException:
             self._opened.release(opened)
             raise
 
-    def _handle(self, opened: OpenFile, flags: int, direct: bool) -> Handle:
-        mode = flags & os.O_ACCMODE
-        handle = Handle(
-            number=next(self._numbers),
-            opened=opened,
-            readable=mode != os.O_WRONLY,
-            writable=mode != os.O_RDONLY,
-            append=bool(flags & os.O_APPEND),
-        )
-        file = self._direct_file(opened, writable=handle.writable) if direct else None
+    def _handle(self, opened: OpenFile, flags: int, direct: bool, request: RequestId | None) -> Handle:
+        writable = flags & os.O_ACCMODE != os.O_RDONLY
+        file = self._direct_file(opened, writable=writable) if direct else None
         if file is None:
             opened.indirect += 1
         else:
-            handle.direct = True
             opened.direct += 1
-            if handle.writable:
+            if writable:
                 self._store.content.add_direct_writer(file)
-        if handle.writable:
+        if writable:
             opened.busy += 1
-        self._handles[handle.number] = handle
-        return handle
+        return self._handles.add(opened, flags, request, direct=file is not None)
+
+    def find_opened(self, request: RequestId) -> Handle | None:
+        """The handle that the process before opened for a request which comes again."""
+        return self._handles.find_opened_by(request.number)
+
+    def note_backing(self, handle: Handle, backing: int) -> None:
+        """The kernel reads and writes the content file itself, under this number of its own."""
+        self._handles.set_backing(handle, backing)
 
     def _direct_file(self, opened: OpenFile, *, writable: bool) -> ContentFile | None:
         """The content that the kernel may read and write itself, marked dirty if `writable`; None where it may not:
@@ -183,7 +194,7 @@ class Files:
             handle.opened.indirect += 1
 
     def _end_direct(self, handle: Handle) -> None:
-        handle.direct = False
+        self._handles.set_indirect(handle)
         handle.opened.direct -= 1
         file = handle.opened.file
         if handle.writable and file is not None:
@@ -192,10 +203,7 @@ class Files:
 
     def handle(self, number: int) -> Handle:
         """Raises BadHandle."""
-        try:
-            return self._handles[number]
-        except KeyError as error:
-            raise BadHandle("The handle is closed.") from error
+        return self._handles.get(number)
 
     def version(self, inode: Inode) -> tuple[RevisionId | None, Generation | None]:
         """Stays what it is for as long as the content changes by writes through this mount only."""
@@ -212,7 +220,6 @@ class Files:
     def release(self, number: int) -> None:
         """The last descriptor of the handle is closed."""
         handle = self.handle(number)
-        del self._handles[number]
         try:
             with handle.opened.lock:
                 if handle.writable:
@@ -222,11 +229,13 @@ class Files:
                 else:
                     handle.opened.indirect -= 1
         finally:
+            # Last: whoever takes over sees a handle that is half released as one that is open.
+            self._handles.remove(handle)
             self._opened.release(handle.opened)
 
     def _stop_writing(self, handle: Handle) -> None:
         if not handle.closed:
-            handle.closed = True
+            self._handles.set_closed(handle, True)
             handle.opened.busy -= 1
         self._writeback.settle(handle.opened)
         if handle.direct:
@@ -271,8 +280,11 @@ class Files:
 
     # --- writing ---
 
-    def write(self, number: int, offset: int, data: bytes | memoryview) -> int:
-        """Write all of `data`; at the end under O_APPEND. Raises BadHandle, CacheFull, CacheDamaged."""
+    def write(self, number: int, offset: int, data: bytes | memoryview, request: RequestId | None = None) -> int:
+        """Write all of `data`; at the end under O_APPEND, once for a `request`, though it may come again.
+
+        Raises BadHandle, CacheFull, CacheDamaged.
+        """
         handle = self.handle(number)
         if not handle.writable:
             raise BadHandle("The file is open for reading only.")
@@ -281,13 +293,26 @@ class Files:
             self._go_on_writing(handle)
             file = self._with_room(lambda: self._writeback.writable(opened))
             if handle.append:
-                offset = file.size_bytes
+                return self._append(file, data, request)
             return self._with_room(lambda: file.write(offset, data))
 
-    @staticmethod
-    def _go_on_writing(handle: Handle) -> None:
+    def _append(self, file: ContentFile, data: bytes | memoryview, request: RequestId | None) -> int:
+        if request is not None and request.number in self._appended:
+            return self._appended[request.number]
+        offset = file.size_bytes
+        if request is None:
+            return self._with_room(lambda: file.write(offset, data))
+        self._memory.begin_append(request, file.inode, offset, len(data))
+        done = 0
+        try:
+            done = self._with_room(lambda: file.write(offset, data))
+        finally:
+            self._memory.end_append(request, done=done == len(data))
+        return done
+
+    def _go_on_writing(self, handle: Handle) -> None:
         if handle.closed:
-            handle.closed = False
+            self._handles.set_closed(handle, False)
             handle.opened.busy += 1
 
     def _with_room(self, action: Callable[[], T]) -> T:
@@ -370,5 +395,5 @@ class Files:
 
     def release_all(self) -> None:
         """Close all handles: the kernel is gone and will close none of them."""
-        for number in list(self._handles):
-            self.release(number)
+        for handle in self._handles.all():
+            self.release(handle.number)

@@ -1,7 +1,8 @@
 """Names: everything that finds, makes, moves or removes an entry of a folder, and the attributes that stand there.
 
-Any thread may enter. What changes names is one transaction: it is journaled when the call returns, and undone as a
-whole when it raises. The network is asked only for a folder that was never listed, before the transaction.
+Any thread may enter. What changes names is one transaction: it is journaled when the call returns, together with the
+request that asked for it (store/requests.py), and undone as a whole when it raises. The network is asked only for a
+folder that was never listed, before the transaction.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from drivefs.errors import (
     NotEmpty,
     NotPermitted,
 )
-from drivefs.model import ROOT_INODE, Inode, Kind
+from drivefs.model import ROOT_INODE, Inode, Kind, RequestId
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 from drivefs.vfs.names import check_name, check_sought, check_target
@@ -171,26 +172,28 @@ class Tree:
         """The times of a folder whose entries changed. Drive is not told."""
         self._nodes.update(folder, mtime_ns=now_ns, ctime_ns=now_ns)
 
-    def make_folder(self, parent: Inode, name: str, mode: int) -> Attributes:
+    def make_folder(self, parent: Inode, name: str, mode: int, request: RequestId | None = None) -> Attributes:
         """Raises Exists, NoEntry, NotDirectory, NameTooLong, InvalidArgument, ReadOnly, AccessDenied."""
         self.prepare_new(parent, name)
         with self._store.db.transaction():
             node = self.add(parent, name, Kind.FOLDER, mode)
+            self._store.requests.note(request, node.inode)
             self._journal.changed_metadata(node)
             return self._opened.describe(node)
 
-    def make_symlink(self, parent: Inode, name: str, target: str) -> Attributes:
+    def make_symlink(self, parent: Inode, name: str, target: str, request: RequestId | None = None) -> Attributes:
         """Raises what `make_folder` raises."""
         self.prepare_new(parent, name)
         check_target(target)
         with self._store.db.transaction():
             node = self.add(parent, name, Kind.SYMLINK, 0o777, target)
+            self._store.requests.note(request, node.inode)
             self._journal.changed_metadata(node)
             return self._opened.describe(node)
 
     # --- removing ---
 
-    def unlink(self, parent: Inode, name: str) -> None:
+    def unlink(self, parent: Inode, name: str, request: RequestId | None = None) -> None:
         """Take away the name of a file or symlink; who has it open keeps it. Raises NoEntry, IsDirectory."""
         self._rights.check_mount()
         self.child(parent, name)
@@ -198,12 +201,13 @@ class Tree:
             node = self._removable(parent, name)
             if node.kind is Kind.FOLDER:
                 raise IsDirectory("A folder is removed by rmdir.")
+            self._store.requests.note(request, node.inode)
             self._take_name(node)
             self._journal.removed(self._nodes.get(node.inode))
             self._opened.forget_unnamed(node.inode)
             self._touch(parent, self._now_ns())
 
-    def remove_folder(self, parent: Inode, name: str) -> None:
+    def remove_folder(self, parent: Inode, name: str, request: RequestId | None = None) -> None:
         """Raises NoEntry, NotDirectory, NotEmpty."""
         self._rights.check_mount()
         found = self.child(parent, name)
@@ -212,6 +216,7 @@ class Tree:
         with self._store.db.transaction():
             node = self._removable(parent, name)
             self._check_empty(node)
+            self._store.requests.note(request, node.inode)
             self._take_name(node)
             self._journal.removed(self._nodes.get(node.inode))
             self._opened.forget_unnamed(node.inode)
@@ -235,7 +240,15 @@ class Tree:
 
     # --- moving ---
 
-    def rename(self, parent: Inode, name: str, new_parent: Inode, new_name: str, flags: int = 0) -> None:
+    def rename(
+        self,
+        parent: Inode,
+        name: str,
+        new_parent: Inode,
+        new_name: str,
+        flags: int = 0,
+        request: RequestId | None = None,
+    ) -> None:
         """As rename(2): over what has the new name, in one step. `flags` are those of renameat2(2).
 
         Raises NoEntry, NotDirectory, IsDirectory, NotEmpty; Exists under RENAME_NOREPLACE; InvalidArgument for a
@@ -254,6 +267,7 @@ class Tree:
             self._check_move(source, new_parent, target, flags)
             if target is not None and target.inode == source.inode:
                 return
+            self._store.requests.note(request, source.inode)
             if target is not None:
                 self._take_name(target)
             now_ns = self._now_ns()

@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from drivefs.model import Inode
+from drivefs.model import Inode, RequestId
 from drivefs.store.store import Store
 from drivefs.vfs.durable import Durability
 from drivefs.vfs.files import Files
+from drivefs.vfs.handle_memory import HandleMemory
 from drivefs.vfs.opened import OpenFiles
 from drivefs.vfs.ports import Downloader, Mirror
 from drivefs.vfs.rights import Rights
@@ -48,9 +49,10 @@ class Vfs:
         read_only: bool = False,
         fsync_drive: bool = False,
         now_ns: Callable[[], int] = time.time_ns,
+        handles: HandleMemory | None = None,
     ) -> None:
         """All files belong to `uid` and `gid`, by default those of the process. With `fsync_drive`, fsync(2) of a
-        file waits for Drive."""
+        file waits for Drive. `handles`: what there is of the process before, for `take_over`; closed by `close`."""
         self.uid = os.getuid() if uid is None else uid
         self.gid = os.getgid() if gid is None else gid
         self._mirror = mirror
@@ -60,10 +62,33 @@ class Vfs:
         self.tree = Tree(store, mirror, downloader, opened, rights, now_ns=now_ns)
         self._durability = Durability(store)
         self.writeback = WriteBack(store, opened)
+        self._requests = store.requests
+        self._handles = HandleMemory() if handles is None else handles
         self.files = Files(
-            store, downloader, opened, self.tree, rights, self.writeback, self._durability if fsync_drive else None
+            store,
+            downloader,
+            opened,
+            self.tree,
+            rights,
+            self.writeback,
+            self._durability if fsync_drive else None,
+            self._handles,
         )
         self.xattrs = Xattrs(store, opened, self.tree, rights)
+
+    @property
+    def first_slot(self) -> int:
+        """RequestId.slot is this or more, and less than this and `handle_memory.SLOTS`."""
+        return self._handles.first_slot
+
+    @property
+    def first_number(self) -> int:
+        """No handle of a process before has this number or a higher one."""
+        return self._handles.first_number
+
+    def find_done(self, request: RequestId) -> Inode | None:
+        """To which inode the change of names or attributes that comes again was done; None when it was not."""
+        return self._requests.find(request.number)
 
     def volume(self) -> Volume:
         """Drive's quota, without asking for it."""
@@ -91,3 +116,4 @@ class Vfs:
     def close(self) -> None:
         """Close what is still open, after the mount has gone."""
         self.files.release_all()
+        self._handles.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import Enum
 
 from drivefs.errors import Exists, NoAttribute, NoSpace, NotPermitted, NotSupported
-from drivefs.model import Inode
+from drivefs.model import Inode, RequestId
 from drivefs.store.nodes import Node
 from drivefs.store.queue import JobState
 from drivefs.store.store import Store
@@ -58,7 +58,7 @@ class Xattrs:
         self._store.nodes.get(inode)
         return list(self._store.nodes.xattrs(inode))
 
-    def set(self, inode: Inode, name: str, value: bytes, flags: int = 0) -> None:
+    def set(self, inode: Inode, name: str, value: bytes, flags: int = 0, request: RequestId | None = None) -> None:
         """setxattr(2). Raises Exists or NoAttribute as `flags` say; NoSpace beyond what Drive keeps;
         NotPermitted for drivefs' own names, NotSupported for other namespaces."""
         self._check_name(name)
@@ -72,17 +72,19 @@ class Xattrs:
             if name not in known and len(known) >= XATTR_LIMIT:
                 raise NoSpace(f"Drive keeps {XATTR_LIMIT} attributes of a file.")
             xattr_property(name, value)
+            self._store.requests.note(request, inode)
             if known.get(name) != value:
                 self._store.nodes.set_xattr(inode, name, value)
                 self._tree.changed(node)
 
-    def remove(self, inode: Inode, name: str) -> None:
+    def remove(self, inode: Inode, name: str, request: RequestId | None = None) -> None:
         """removexattr(2). Raises NoAttribute, NotPermitted, NotSupported."""
         self._check_name(name)
         with self._store.db.transaction():
             node = self._changeable(inode)
             if not self._store.nodes.remove_xattr(inode, name):
                 raise NoAttribute("There is no such attribute.")
+            self._store.requests.note(request, inode)
             self._tree.changed(node)
 
     def _changeable(self, inode: Inode) -> Node:

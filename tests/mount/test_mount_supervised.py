@@ -88,7 +88,7 @@ class Writer:
             assert self._wrote.wait_for(lambda: len(self.saved) >= wanted, LIMIT_S), "the writer has stopped"
 
 
-def test_writer_sees_one_error_when_the_daemon_is_killed(
+def test_writer_sees_one_error_at_most_when_the_daemon_is_killed(
     drive: Drive, mount: Mounted, record_property: pytest.RecordProperty
 ) -> None:
     (mount.path / "run").mkdir()
@@ -102,7 +102,7 @@ def test_writer_sees_one_error_when_the_daemon_is_killed(
             pauses.append(wait_until_it_answers(mount))
             writer.wait_for_more(20)
     record_property("pauses_s", pauses)
-    assert len(writer.failed) <= kills
+    assert len(writer.failed) <= (0 if mount.transport.option == "kernel" else kills)
     for name, data in writer.saved.items():
         assert (mount.path / "run" / name).read_bytes() == data
     drive.admin.set_network(latency_s=0.0)
@@ -121,14 +121,20 @@ def test_any_death_is_survived_with_the_queue_whole(drive: Drive, mount: Mounted
     fd = os.open(mount.path / "open", os.O_WRONLY)
     os.write(fd, b"so far")
     os.kill(int(mount.status()["pid"]), death)
-    with pytest.raises(OSError):
-        while True:
-            os.fsync(fd)
-    with suppress(OSError):
+    wrote = b"so far"
+    if mount.transport.option == "kernel":
+        wrote += b", and on"
+        os.write(fd, b", and on")
         os.close(fd)
+    else:
+        with pytest.raises(OSError):
+            while True:
+                os.fsync(fd)
+        with suppress(OSError):
+            os.close(fd)
     wait_until_it_answers(mount)
     assert (mount.path / "closed").read_bytes() == b"waits for Drive"
-    assert (mount.path / "open").read_bytes() == b"so far"
+    assert (mount.path / "open").read_bytes() == wrote
     drive.start()
     mount.flush()
     assert drive.contents() == contents(entries(mount.path))

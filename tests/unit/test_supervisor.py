@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from drivefs import supervisor
-from drivefs.supervisor import ENDING, READY, Link, Supervisor, pause_s
+from drivefs.supervisor import ENDING, KEEP, READY, Kept, Link, Supervisor, pause_s
 
 KILL = "kill -9 $$"
 
@@ -41,22 +42,25 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 class Lives:
-    """Starts the shell scripts given, one after the other; each may write to the pipe as fd 3."""
+    """Starts the shell scripts given, one after the other; fd 3 is its end of the socket, 4 what was kept."""
 
     def __init__(self, *scripts: str, on_start: Callable[[int], None] = lambda pid: None) -> None:
         self.scripts = list(scripts)
         self.restarts: list[int] = []
+        self.kept: list[Kept] = []
         self.said: list[str] = []
         self._on_start = on_start
 
-    def start(self, restarts: int, pipe: int) -> int:
+    def start(self, restarts: int, end: int, kept: Kept) -> int:
         self.restarts.append(restarts)
+        self.kept.append(kept)
+        self.end = end
         script = self.scripts.pop(0)
         pid = os.posix_spawn(
             "/bin/sh",
             ["sh", "-c", script],
             os.environ,
-            file_actions=[(os.POSIX_SPAWN_DUP2, pipe, 3)],
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, at) for at, fd in enumerate((end, *kept[0]), 3)],
             setsigmask=(),
         )
         self._on_start(pid)
@@ -139,14 +143,36 @@ def test_supervisor_that_is_told_to_end_in_a_pause_ends(monkeypatch: pytest.Monk
     assert lives.restarts == [0]
 
 
+def test_supervisor_hands_what_was_kept_to_each_that_comes_after(no_pause: list[int], tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    memory = os.memfd_create("kept")
+    os.write(memory, b"of the first\n")
+
+    def keep(pid: int) -> None:
+        if len(lives.restarts) == 1:
+            link = Link.from_arguments([str(os.dup(lives.end)), "0", ""])
+            link.keep([memory], "and this")
+            link.close()
+
+    again = f"cat /dev/fd/4 >> {said}; {says(READY)}"
+    lives = Lives(f"{says(READY)}; {KILL}", f"{again}; {KILL}", f"{again}; {says(ENDING)}", on_start=keep)
+    assert lives.run() == 0
+    assert [text for _, text in lives.kept] == ["", "and this", "and this"]
+    assert said.read_text() == "of the first\n" * 2
+    os.close(memory)
+
+
 def test_link_outlives_the_supervisor() -> None:
-    reading, writing = os.pipe()
-    link = Link(writing, 3)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    link = Link.from_arguments([str(theirs.detach()), "3", "text"])
+    assert link.kept == ([], "text")
     link.tell(READY)
-    assert os.read(reading, 9) == READY
-    os.close(reading)
+    assert ours.recv(9) == READY
+    link.keep([0], "text")
+    assert ours.recv(9) == KEEP + b"text"
+    ours.close()
     link.tell(ENDING)
-    os.close(writing)
+    link.close()
 
 
 def test_supervisor_is_small(tmp_path: Path) -> None:

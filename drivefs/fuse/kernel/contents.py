@@ -5,6 +5,7 @@ Any number of threads may enter. A file handle of the kernel's is the number of 
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 
@@ -17,7 +18,7 @@ from drivefs.fuse.kernel.passthrough import Passthrough
 from drivefs.fuse.kernel.request import Malformed, Reply, Request
 from drivefs.fuse.kernel.wire import Opcode
 from drivefs.model import Inode
-from drivefs.vfs.files import Handle
+from drivefs.vfs.handles import Handle
 from drivefs.vfs.vfs import Vfs
 
 CACHED_FILES = 20_000
@@ -50,18 +51,27 @@ class Contents:
 
     def open(self, request: Request) -> Reply:
         flags, open_flags = wire.OPEN_IN.unpack_from(request.body)
-        handle = self._files.open(Inode(request.nodeid), flags, direct=self._passthrough.enabled)
+        handle = self._opened_before(request)
+        if handle is None:
+            handle = self._files.open(
+                Inode(request.nodeid), flags, direct=self._passthrough.enabled, request=request.id
+            )
         reply = self._opened(handle, flags)
         request.undo = lambda: self._release(handle)
         if open_flags & wire.OPEN_KILL_SUIDGID:
             self._names.drop_privileges(Inode(request.nodeid))
         return reply
 
+    def _opened_before(self, request: Request) -> Handle | None:
+        """What the process before opened, and died before it said so."""
+        return self._files.find_opened(request.id) if request.resent else None
+
     def _opened(self, handle: Handle, flags: int) -> bytes:
         """struct fuse_open_out."""
         if handle.direct:
             backing = self._passthrough.acquire(handle)
             if backing is not None:
+                self._files.note_backing(handle, backing)
                 with self._lock:  # the kernel's cache does not see what is written to the backing file
                     self._cached.pop(handle.opened.inode, None)
                 return wire.OPEN_OUT.pack(handle.number, wire.FOPEN_PASSTHROUGH, backing)
@@ -81,9 +91,15 @@ class Contents:
     def create(self, request: Request) -> Reply:
         flags, mode, _, _ = wire.CREATE_IN.unpack_from(request.body)
         name = request.name(wire.CREATE_IN.size)
-        handle = self._files.create(
-            Inode(request.nodeid), name, mode & 0o7777, flags, direct=self._passthrough.enabled
-        )
+        direct = self._passthrough.enabled
+        handle = self._opened_before(request)
+        made = self._vfs.find_done(request.id) if request.resent else None
+        if handle is None and made is not None:
+            handle = self._files.open(made, flags & ~os.O_TRUNC, direct=direct, request=request.id)
+        if handle is None:
+            handle = self._files.create(
+                Inode(request.nodeid), name, mode & 0o7777, flags, direct=direct, request=request.id
+            )
         reply = self._opened(handle, flags)
         entry = self._names.tell(request, self._vfs.tree.attributes(handle.opened.inode))
         forget = request.undo
@@ -108,7 +124,7 @@ class Contents:
             raise Malformed("with more or fewer bytes than it says")
         if flags & wire.WRITE_KILL_SUIDGID:
             self._names.drop_privileges(Inode(request.nodeid))
-        return wire.WRITE_OUT.pack(self._files.write(number, offset, data), 0)
+        return wire.WRITE_OUT.pack(self._files.write(number, offset, data, request.id), 0)
 
     def fallocate(self, request: Request) -> Reply:
         number, offset, length, mode, _ = wire.FALLOCATE_IN.unpack_from(request.body)

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from drivefs.errors import BadHandle, NotPermitted
+from drivefs.errors import NotPermitted
 from drivefs.fuse.kernel import wire
 from drivefs.fuse.kernel.known import KnownInodes
 from drivefs.fuse.kernel.request import Malformed, Reply, Request
@@ -49,7 +49,7 @@ class Names:
         self._encoder = encoder
         self._known = known
         self._folders: dict[int, _Folder] = {}  # single operations of a dict only
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(vfs.first_number)
 
     def table(self) -> dict[int, Callable[[Request], Reply]]:
         return {
@@ -151,31 +151,46 @@ class Names:
 
     # --- names ---
 
+    def _done(self, request: Request) -> Inode | None:
+        """To which inode the process before did what comes again; None: it is still to be done."""
+        return self._vfs.find_done(request.id) if request.resent else None
+
     def mkdir(self, request: Request) -> Reply:
         mode, _ = wire.MKDIR_IN.unpack_from(request.body)
         name = request.name(wire.MKDIR_IN.size)
-        return self.tell(request, self._tree.make_folder(Inode(request.nodeid), name, mode & 0o7777))
+        made = self._done(request)
+        if made is not None:
+            return self.tell(request, self._tree.attributes(made))
+        return self.tell(request, self._tree.make_folder(Inode(request.nodeid), name, mode & 0o7777, request.id))
 
     def mknod(self, request: Request) -> Reply:
         mode, *_ = wire.MKNOD_IN.unpack_from(request.body)
         if not stat.S_ISREG(mode):
             raise NotPermitted("Drive has no device files, pipes or sockets.")
-        inode = self._vfs.files.make(Inode(request.nodeid), request.name(wire.MKNOD_IN.size), mode & 0o7777)
+        inode = self._done(request)
+        if inode is None:
+            name = request.name(wire.MKNOD_IN.size)
+            inode = self._vfs.files.make(Inode(request.nodeid), name, mode & 0o7777, request.id)
         return self.tell(request, self._tree.attributes(inode))
 
     def symlink(self, request: Request) -> Reply:
         name, target = request.names(0, 2)
-        return self.tell(request, self._tree.make_symlink(Inode(request.nodeid), name, target))
+        made = self._done(request)
+        if made is not None:
+            return self.tell(request, self._tree.attributes(made))
+        return self.tell(request, self._tree.make_symlink(Inode(request.nodeid), name, target, request.id))
 
     def link(self, _request: Request) -> Reply:
         raise NotPermitted("Drive has no hard links.")
 
     def unlink(self, request: Request) -> Reply:
-        self._tree.unlink(Inode(request.nodeid), request.name())
+        if self._done(request) is None:
+            self._tree.unlink(Inode(request.nodeid), request.name(), request.id)
         return b""
 
     def rmdir(self, request: Request) -> Reply:
-        self._tree.remove_folder(Inode(request.nodeid), request.name())
+        if self._done(request) is None:
+            self._tree.remove_folder(Inode(request.nodeid), request.name(), request.id)
         return b""
 
     def rename(self, request: Request) -> Reply:
@@ -188,7 +203,8 @@ class Names:
 
     def _rename(self, request: Request, offset: int, new_parent: int, flags: int) -> Reply:
         name, new_name = request.names(offset, 2)
-        self._tree.rename(Inode(request.nodeid), name, Inode(new_parent), new_name, flags)
+        if self._done(request) is None:
+            self._tree.rename(Inode(request.nodeid), name, Inode(new_parent), new_name, flags, request.id)
         return b""
 
     # --- extended attributes ---
@@ -219,11 +235,13 @@ class Names:
         raw, zero, rest = bytes(request.body[start:]).partition(b"\0")
         if not zero or len(rest) < size:
             raise Malformed("without its name and value")
-        self._vfs.xattrs.set(Inode(request.nodeid), wire.name_of(raw), rest[:size], flags)
+        if self._done(request) is None:
+            self._vfs.xattrs.set(Inode(request.nodeid), wire.name_of(raw), rest[:size], flags, request.id)
         return b""
 
     def removexattr(self, request: Request) -> Reply:
-        self._vfs.xattrs.remove(Inode(request.nodeid), request.name())
+        if self._done(request) is None:
+            self._vfs.xattrs.remove(Inode(request.nodeid), request.name(), request.id)
         return b""
 
     # --- folders ---
@@ -256,7 +274,8 @@ class Names:
         number, offset, size, *_ = wire.READ_IN.unpack_from(request.body)
         folder = self._folders.get(number)
         if folder is None:
-            raise BadHandle("The folder is closed.")
+            # Opened by the process before, whose table is gone.
+            folder = self._folders.setdefault(number, _Folder(Inode(request.nodeid)))
         told: list[Inode] = []
         parts: list[bytes] = []
         room = min(size, len(request.room))

@@ -12,7 +12,7 @@ import logging
 import threading
 
 from drivefs.fuse.kernel import wire
-from drivefs.vfs.files import Handle
+from drivefs.vfs.handles import Handle
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +27,16 @@ class Passthrough:
         self.enabled = False
         """Set once the kernel has agreed to it; cleared when it refuses after all. One assignment."""
 
+    def restore(self, handle: Handle) -> None:
+        """The kernel was given a direct handle's file by the process before."""
+        with self._lock:
+            _, opens = self._backings.get(handle.opened.inode, (0, 0))
+            self._backings[handle.opened.inode] = handle.backing, opens + 1
+
     def acquire(self, handle: Handle) -> int | None:
         """The ID of the backing file for one more open of a handle's inode; None when the kernel refuses."""
+        if handle.backing:
+            return handle.backing  # restored, and asked for again
         file = handle.opened.file
         assert file is not None  # the handle is direct
         inode = handle.opened.inode

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from drivefs.fuse.kernel import wire
+from drivefs.model import RequestId
 
 Reply: TypeAlias = bytes | memoryview | None
 """What follows the header of a reply; None where the kernel expects none."""
@@ -18,10 +19,11 @@ class Malformed(Exception):
 class Request:
     """A request in the memory of the thread that read it: `body` is good until it is answered."""
 
-    __slots__ = ("body", "nodeid", "opcode", "pid", "room", "undo", "unique")
+    __slots__ = ("body", "nodeid", "opcode", "pid", "room", "slot", "undo", "unique")
 
-    def __init__(self, received: memoryview, room: memoryview) -> None:
-        """`room` is memory for a reply; it may be the same as that of the request. Raises Malformed."""
+    def __init__(self, received: memoryview, room: memoryview, slot: int = 0) -> None:
+        """`room` is memory for a reply; it may be the same as that of the request. `slot` is the thread's own.
+        Raises Malformed."""
         if len(received) < wire.IN_HEADER.size:
             raise Malformed("shorter than a header")
         length, self.opcode, self.unique, self.nodeid, _, _, self.pid, extensions, _ = wire.IN_HEADER.unpack_from(
@@ -32,8 +34,18 @@ class Request:
             raise Malformed("of another length than it says")
         self.body = received[wire.IN_HEADER.size : end]
         self.room = room
+        self.slot = slot
         self.undo: Callable[[], None] | None = None
         """What to do should the kernel no longer want the reply."""
+
+    @property
+    def id(self) -> RequestId:
+        return RequestId(self.slot, self.unique & ~wire.UNIQUE_RESENT)
+
+    @property
+    def resent(self) -> bool:
+        """Whether a process before may have handled it, and died before it answered."""
+        return bool(self.unique & wire.UNIQUE_RESENT)
 
     def names(self, offset: int, count: int) -> list[str]:
         """`count` strings, each ended by a zero, from `offset` of the body on. Raises Malformed."""

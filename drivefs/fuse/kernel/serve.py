@@ -1,4 +1,4 @@
-"""`serve` makes the mount, and answers until it is unmounted."""
+"""`serve` makes the mount, or goes on with that of a process that has died, and answers until it is unmounted."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from drivefs.fuse.kernel.contents import Contents
 from drivefs.fuse.kernel.device import open_mount, take_away
 from drivefs.fuse.kernel.known import KnownInodes
 from drivefs.fuse.kernel.names import Names
 from drivefs.fuse.kernel.passthrough import Passthrough
-from drivefs.fuse.kernel.session import Session, StartThread
+from drivefs.fuse.kernel.session import Agreed, Session, StartThread
 from drivefs.fuse.kernel.wire import Encoder
 from drivefs.fuse.options import MountOptions
+from drivefs.vfs.handles import Handle
 from drivefs.vfs.vfs import Vfs
 
 log = logging.getLogger(__name__)
@@ -23,20 +25,43 @@ VALID_S = 1
 """How long the kernel may keep names and attributes."""
 
 
+class Keeper(Protocol):
+    """Whoever keeps the kernel's end of a mount when the mount's process dies."""
+
+    def kept(self) -> tuple[int, str] | None:
+        """The descriptor, and what was agreed, of the process before; None: the mount is to be made."""
+        ...
+
+    def keep(self, fd: int, agreed: str) -> None:
+        """Keep a descriptor for the process after this one."""
+        ...
+
+
 def make_session(fd: int, vfs: Vfs, passthrough: Passthrough, start_thread: StartThread) -> Session:
     """The conversation over `fd`, about `vfs`."""
     names = Names(vfs, Encoder(vfs.uid, vfs.gid, VALID_S), KnownInodes())
-    return Session(fd, names.table() | Contents(vfs, names, passthrough).table(), start_thread)
+    return Session(fd, names.table() | Contents(vfs, names, passthrough).table(), start_thread, vfs.first_slot)
 
 
 def serve(
-    vfs: Vfs, mountpoint: Path, options: MountOptions, on_ready: Callable[[], None], start_thread: StartThread
+    vfs: Vfs,
+    mountpoint: Path,
+    options: MountOptions,
+    on_ready: Callable[[], None],
+    start_thread: StartThread,
+    keeper: Keeper,
+    handles: list[Handle],
 ) -> None:
     """Mount, call `on_ready` once the mount answers, and block until it is unmounted.
 
+    Where `keeper` has a mount whose process died, it goes on with `handles` open, and nobody notices but by a pause.
     Further threads are started by `start_thread`, and have ended when this returns. Files that were open at the end
     are sealed by `Vfs.close`. Raises UserError, and then nothing is mounted.
     """
+    kept = keeper.kept()
+    if kept is not None:
+        _go_on(vfs, *kept, handles, on_ready, start_thread)
+        return
     fd = open_mount(mountpoint, options)
     try:
         passthrough = Passthrough(fd)
@@ -49,10 +74,30 @@ def serve(
                 agreed.minor,
                 "with" if agreed.passthrough else "without",
             )
+            if agreed.resends:
+                keeper.keep(fd, agreed.to_text())
             on_ready()
         except BaseException:
             take_away(mountpoint)
             raise
+        session.run()
+    finally:
+        os.close(fd)
+
+
+def _go_on(
+    vfs: Vfs, fd: int, agreed: str, handles: list[Handle], on_ready: Callable[[], None], start_thread: StartThread
+) -> None:
+    try:
+        passthrough = Passthrough(fd)
+        passthrough.enabled = Agreed.from_text(agreed).passthrough
+        for handle in handles:
+            if handle.backing:
+                passthrough.restore(handle)
+        session = make_session(fd, vfs, passthrough, start_thread)
+        session.resume()
+        log.info("The mount of the process before goes on, with %d files open", len(handles))
+        on_ready()
         session.run()
     finally:
         os.close(fd)

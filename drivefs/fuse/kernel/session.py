@@ -21,11 +21,13 @@ from drivefs.fuse.kernel import wire
 from drivefs.fuse.kernel.interrupts import Interrupts
 from drivefs.fuse.kernel.request import Malformed, Reply, Request
 from drivefs.fuse.kernel.wire import Opcode
+from drivefs.vfs.handle_memory import SLOTS
 
 log = logging.getLogger(__name__)
 
 THREADS = 64
 """Requests handled at a time; most of them wait for Drive then."""
+assert THREADS < SLOTS
 
 IDLE_THREADS = 8
 """More than these end when they have nothing to do: each has a buffer of 1 MiB."""
@@ -49,6 +51,7 @@ _WANTED = (
     | wire.MAX_PAGES
     | wire.HANDLE_KILLPRIV_V2
     | wire.INIT_EXT
+    | wire.HAS_RESEND
 )
 
 
@@ -73,12 +76,34 @@ class Agreed:
     def passthrough(self) -> bool:
         return bool(self.flags & wire.PASSTHROUGH)
 
+    @property
+    def resends(self) -> bool:
+        """Whether another process can go on with the conversation."""
+        return bool(self.flags & wire.HAS_RESEND)
+
+    def to_text(self) -> str:
+        """For the process that goes on with it."""
+        return f"{self.minor} {self.flags}"
+
+    @classmethod
+    def from_text(cls, text: str) -> Agreed:
+        """What `to_text` gave."""
+        minor, flags = map(int, text.split())
+        return cls(minor, flags)
+
 
 class Session:
     """One mount's conversation."""
 
-    def __init__(self, fd: int, table: dict[int, Callable[[Request], Reply]], start_thread: StartThread) -> None:
-        """`table` has a function for each opcode that is known; it raises DrivefsError or OSError."""
+    def __init__(
+        self,
+        fd: int,
+        table: dict[int, Callable[[Request], Reply]],
+        start_thread: StartThread,
+        first_slot: int,
+    ) -> None:
+        """`table` has a function for each opcode that is known; it raises DrivefsError or OSError. Requests are told
+        apart by SLOTS slots from `first_slot` on."""
         self._fd = fd
         self._table = table
         self._start_thread = start_thread
@@ -86,7 +111,7 @@ class Session:
         self._lock = threading.Lock()
         self._idle = 0  # threads that read; guarded by _lock
         self._threads: dict[int, Joinable] = {}  # those that were started here; guarded by _lock
-        self._started = 0  # guarded by _lock
+        self._first_slot = first_slot
 
     # --- the beginning ---
 
@@ -126,11 +151,15 @@ class Session:
             0,
         )
 
+    def resume(self) -> None:
+        """Have the kernel send again what the process before has not answered."""
+        os.write(self._fd, wire.OUT_HEADER.pack(wire.OUT_HEADER.size, wire.NOTIFY_RESEND, 0))
+
     # --- the loop ---
 
     def run(self) -> None:
         """Read and answer until the mount is gone; the other threads have ended then too."""
-        self._read_until_gone(stay=True)
+        self._read_until_gone(0, stay=True)
         while True:
             with self._lock:
                 if not self._threads:
@@ -142,19 +171,19 @@ class Session:
         with self._lock:
             if len(self._threads) >= THREADS:
                 return
-            self._started += 1
-            number = self._started
+            number = next(number for number in range(1, THREADS + 1) if number not in self._threads)
             # Held until it is in the table, so that a thread which ends at once finds itself there.
             self._threads[number] = self._start_thread(lambda: self._reader(number), f"fuse-{number}")
 
     def _reader(self, number: int) -> None:
         try:
-            self._read_until_gone(stay=False)
+            self._read_until_gone(number, stay=False)
         finally:
             with self._lock:
                 del self._threads[number]
 
-    def _read_until_gone(self, *, stay: bool) -> None:
+    def _read_until_gone(self, number: int, *, stay: bool) -> None:
+        slot = self._first_slot + number
         buffer = memoryview(bytearray(wire.BUFFER_BYTES))
         buffers = [buffer]
         while True:
@@ -179,14 +208,14 @@ class Session:
                 continue
             if last:
                 self._start_reader()
-            self.answer(buffer[:length], buffer)
+            self.answer(buffer[:length], buffer, slot)
 
     # --- one request ---
 
-    def answer(self, received: memoryview, room: memoryview) -> None:
+    def answer(self, received: memoryview, room: memoryview, slot: int = 0) -> None:
         """Handle a request and write its reply. Never raises, whatever was received."""
         try:
-            request = Request(received, room)
+            request = Request(received, room, slot)
         except Malformed as error:
             log.error("The kernel sent a request that is %s", error)
             return

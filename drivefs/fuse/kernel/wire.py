@@ -80,6 +80,13 @@ EXPLICIT_INVAL_DATA = 1 << 25
 HANDLE_KILLPRIV_V2 = 1 << 28
 INIT_EXT = 1 << 30
 PASSTHROUGH = 1 << 37
+HAS_RESEND = 1 << 39
+
+UNIQUE_RESENT = 1 << 63
+"""In the number of a request that is sent again."""
+
+NOTIFY_RESEND = 7
+"""Asks the kernel to send again what was read and not answered (7.40, Linux 6.9)."""
 
 # --- SETATTR, GETATTR, OPEN ---
 
