@@ -72,6 +72,7 @@ class Answers:
             "stop": self.stop,
             "refresh": self.refresh,
             "find": self.find,
+            "signed-in": self.signed_in,
             "why": Why(self._store, self._mirror, self._uploader, self._inode).answer,
             "warm": self.warm,
             "cache": self.cache,
@@ -175,7 +176,10 @@ class Answers:
         left = scope.left()
         total = left
         stuck = left.parked == left.jobs
-        while not (stuck or self.ended.is_set()) and (timeout_s is None or time.monotonic() - started_s < timeout_s):
+        signed_out = self._sign_in_over()
+        while not (stuck or signed_out or self.ended.is_set()):
+            if timeout_s is not None and time.monotonic() - started_s >= timeout_s:
+                break
             under_way = self._uploader.active()
             yield {
                 "files": total.jobs,
@@ -188,12 +192,21 @@ class Answers:
             with journal.progress:
                 journal.progress.wait(STEP_S)
             left = scope.left()
+            signed_out = self._sign_in_over()
             stuck = left.parked == left.jobs or (
                 left.parked > 0
                 and not under_way
                 and all(parked_above(job, self._store.nodes, journal.find) for job in scope.jobs())
             )
-        state = "done" if left.jobs == 0 else "failed" if stuck else "ended" if self.ended.is_set() else "timed-out"
+        state = "timed-out"
+        if left.jobs == 0:
+            state = "done"
+        elif stuck:
+            state = "failed"
+        elif self.ended.is_set():
+            state = "ended"
+        elif signed_out:
+            state = "sign-in"
         return {
             "state": state,
             "files": total.jobs,
@@ -210,7 +223,18 @@ class Answers:
         pause = self._uploader.paused
         return pause.reason if pause is not None else self._mirror.offline
 
+    def _sign_in_over(self) -> bool:
+        pause = self._uploader.paused
+        return pause is not None and pause.sign_in
+
     # --- refresh ---
+
+    def signed_in(self, request: Json) -> Generator[Json, None, Json]:
+        """The person has signed in again: whatever has waited for that goes on now."""
+        yield from ()
+        self._uploader.resume()
+        self._mirror.wake()
+        return {}
 
     def refresh(self, request: Json) -> Generator[Json, None, Json]:
         """Take over what has changed on Drive, now. Raises DriveError."""

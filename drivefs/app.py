@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import google.auth.credentials
@@ -28,7 +28,6 @@ import platformdirs
 from drivefs.answers import Answers
 from drivefs.config import Settings, parse_trash_limit
 from drivefs.control import Json, Server
-from drivefs.drive.auth import account_file, find_credentials_file, load_credentials
 from drivefs.drive.google import GoogleDrive
 from drivefs.errors import (
     CacheFull,
@@ -44,6 +43,8 @@ from drivefs.fuse.options import MountOptions
 from drivefs.handover import Handover
 from drivefs.model import ROOT_INODE, Priority
 from drivefs.mounts import MountBusy, Record, clear_dead, unmount, write_record
+from drivefs.signin.accounts import login_command
+from drivefs.signin.find import find_sign_in
 from drivefs.store.store import Store
 from drivefs.supervisor import ENDING, READY, Link
 from drivefs.sync.downloader import Downloader
@@ -74,14 +75,6 @@ SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 # --- which cache is whose ---
 
 
-def identity(file: Path, account: str, credentials: google.auth.credentials.Credentials) -> str:
-    """Whose Drive it is, as far as can be told without asking: stable when a sign-in is renewed."""
-    if file == account_file(account):
-        return account
-    email = getattr(credentials, "service_account_email", None) or getattr(credentials, "account", None)
-    return str(email) if email else str(file)
-
-
 def default_cache_folder(settings: Settings, who: str) -> Path:
     """A folder of its own for each Drive, endpoint and root."""
     name = who.rpartition("/")[2].removesuffix(".json")
@@ -101,16 +94,20 @@ class Mounted:
         """Opens the cache and gets to know Drive. Raises DrivefsError; then nothing is left open."""
         self._settings = settings
         self._supervisor = supervisor
-        file = find_credentials_file(settings.credentials, settings.account)
-        credentials = load_credentials(file)
-        who = identity(file, settings.account, credentials)
-        folder = settings.cache_dir or default_cache_folder(settings, who)
-        self._drive = GoogleDrive(credentials, endpoint=settings.endpoint)
+        found = find_sign_in(settings.credentials, settings.account, subject=settings.subject)
+        if found.reads_only and not settings.read_only:
+            raise UserError(
+                f"The sign-in of {found.label} may only read Drive: mount with --read-only, or sign in anew with "
+                f"'{login_command(settings.account)} --scope full'."
+            )
+        self._settings = settings = replace(settings, endpoint=settings.endpoint or found.endpoint)
+        folder = settings.cache_dir or default_cache_folder(settings, found.who)
+        self._drive = GoogleDrive(found.credentials, endpoint=settings.endpoint)
         self.record = Record(
             mountpoint=settings.mountpoint,
             cache_dir=folder,
             log=log_file,
-            account=settings.account if file == account_file(settings.account) else str(file),
+            account=found.label,
             root=settings.root,
             endpoint=settings.endpoint,
             read_only=settings.read_only,
@@ -124,7 +121,7 @@ class Mounted:
             self.recovered = self._store.recover({handle.inode for handle in self._handover.handles.found})
             if self._handover.kept() is None:
                 self._store.requests.forget_all()
-            self._meet_drive(who, credentials)
+            self._meet_drive(found.who, found.credentials)
             self._assemble()
         except BaseException:
             self._drive.close()

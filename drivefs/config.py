@@ -34,6 +34,8 @@ class Settings:
 
     mountpoint: Path
     account: str = "default"
+    subject: str | None = None
+    """The person whom a service account stands in for (domain-wide delegation)."""
     root: str | None = None
     """Path or Drive ID of the folder to mount; None: My Drive."""
     read_only: bool = False
@@ -115,8 +117,8 @@ def _text(value: object) -> str:
     return value
 
 
-def _account(value: object) -> str:
-    # It becomes the name of a file.
+def parse_account(value: object) -> str:
+    """The name of an account, which becomes that of a file. Raises ValueError."""
     if not _ACCOUNT.fullmatch(_text(value)):
         raise ValueError("a name of letters, digits and any of ._@+-")
     return _text(value)
@@ -169,7 +171,8 @@ def _options(value: object) -> tuple[str, ...]:
 
 
 _PARSERS: Mapping[str, Callable[[object], object]] = {
-    "account": _account,
+    "account": parse_account,
+    "subject": _text,
     "root": _text,
     "read_only": _truth,
     "cache_dir": _path,

@@ -23,14 +23,20 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"control", "config"}),
     frozenset({"fuse"}),
     frozenset({"vfs", "remote"}),
-    frozenset({"sync"}),
+    frozenset({"sync", "signin"}),
     frozenset({"drive", "store"}),
     frozenset({"model"}),
     frozenset({"errors", "supervisor"}),
 )
 """From the top down; what stands beside another in one row does not know it."""
 
-FORBIDDEN = frozenset({("vfs", "drive"), ("fuse", "sync"), ("fuse", "drive"), ("fuse", "store")})
+FORBIDDEN = frozenset(
+    {
+        *(("vfs", each) for each in ("drive", "signin")),
+        *(("fuse", each) for each in ("sync", "signin", "drive", "store")),
+        ("signin", "store"),
+    }
+)
 """Downward, and still not allowed."""
 
 SEAMS = {("sync", "drive"): frozenset({"drivefs.drive.api"})}

@@ -20,6 +20,7 @@ _COMMANDS = {
     "flush": "drivefs.cli.queue:flush",
     "status": "drivefs.cli.queue:status",
     "why": "drivefs.cli.why:why",
+    "auth": "drivefs.cli.auth:auth",
     "refresh": "drivefs.cli.remote:refresh",
     "warm": "drivefs.cli.warm:warm",
     "cache": "drivefs.cli.cache:cache",

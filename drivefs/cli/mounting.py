@@ -20,7 +20,7 @@ from drivefs.cli.progress import files_text
 from drivefs.cli.queue import ask_flush
 from drivefs.config import FSYNCS, TRANSPORTS, Settings, config_file, load_settings
 from drivefs.control import Client, Json, told_error
-from drivefs.errors import TimedOut, UserError
+from drivefs.errors import SignInNeeded, TimedOut, UserError
 from drivefs.mounts import (
     FUSE_TYPE,
     check_fuse,
@@ -60,6 +60,7 @@ STOP_WAIT_S = 60.0
 @click.option("--transport", type=click.Choice(TRANSPORTS), help="The way to the kernel (default: auto).")
 @click.option("--foreground", is_flag=True, help="Stay in the foreground, and log to standard error.")
 @click.option("--credentials", metavar="FILE", help="An authorized-user or service-account file.")
+@click.option("--subject", metavar="EMAIL", help="Whom a service account stands in for.")
 @click.option("--endpoint", metavar="URL", help="Another server of the Drive API than Google's.")
 @click.option("-o", "options", metavar="OPTIONS", multiple=True, help="Mount options of FUSE, separated by commas.")
 def mount(mountpoint: Path, foreground: bool, options: tuple[str, ...], **flags: Any) -> None:
@@ -184,11 +185,15 @@ def umount(mountpoint: Path, no_wait: bool, timeout: float | None) -> None:
     started_s = time.monotonic()
     if not no_wait:
         result = ask_flush(mounted, [], None if timeout is None else started_s + timeout)
-        if result["state"] in ("timed-out", "failed"):
+        if result["state"] in ("timed-out", "failed", "sign-in"):
             left = files_text(result["files_left"], result["bytes_left"])
             ways = f"'drivefs umount --no-wait {mountpoint}' unmounts now and leaves the rest in the cache"
             if result["state"] == "timed-out":
                 raise TimedOut(f"Not on Drive yet: {left}; {mountpoint} stays mounted: wait longer, or {ways}.")
+            if result["state"] == "sign-in":
+                raise SignInNeeded(
+                    f"{result['pause'].rstrip('.')}. Not on Drive yet: {left}; {mountpoint} stays mounted, {ways}."
+                )
             first = result["parked"][0]
             raise UserError(
                 f"Drive does not take {left} ({first['path']}: {first['reason'].rstrip('.')}), so {mountpoint} "

@@ -1,7 +1,7 @@
 """flush and status: what is on its way to Drive.
 
 `flush --json` prints one object:
-  state        worst of the mounts': done, timed-out, failed, ended
+  state        worst of the mounts': done, timed-out, sign-in, ended, failed
   mounts       a list, one object a mount that was flushed:
     mountpoint, state
     paths                   what was flushed, from the mount point; empty: all of it
@@ -38,11 +38,14 @@ import click
 
 from drivefs.cli.progress import FlushProgress, files_text, size_text, time_text
 from drivefs.control import Ended, Json
-from drivefs.errors import CacheDamaged, TimedOut, UserError
+from drivefs.errors import CacheDamaged, SignInNeeded, TimedOut, UserError
 from drivefs.mounts import Record, Running, get_running, reach, read_records, resolve, running
 from drivefs.store.survey import survey
 
 # --- flush ---
+
+_STATES = ["done", "timed-out", "sign-in", "ended", "failed"]
+"""From good to bad."""
 
 
 @click.command()
@@ -54,7 +57,8 @@ def flush(paths: tuple[Path, ...], timeout: float | None, as_json: bool) -> None
 
     With PATHs only what lies at or below one of them; without any, all mounts are flushed. A symbolic link on the
     mount stands for itself. Ends with 0 only when Drive has confirmed
-    every checksum, with 3 when the time is up, with 1 when something cannot be sent. Uploads go on in any case.
+    every checksum, with 3 when the time is up, with 4 when the sign-in is over, with 1 when something cannot be
+    sent. Uploads go on in any case.
     """
     chosen = _chosen(paths) or [(one, []) for one in running()]
     if not chosen:
@@ -66,7 +70,9 @@ def flush(paths: tuple[Path, ...], timeout: float | None, as_json: bool) -> None
         results.append({"mountpoint": str(one.record.mountpoint), "paths": below, **result})
         if not as_json and result["state"] == "done":
             _say_done(one, below, result)
-    worst = max((result["state"] for result in results), key=["done", "timed-out", "ended", "failed"].index)
+    worst = max(
+        (result["state"] for result in results), key=["done", "timed-out", "sign-in", "ended", "failed"].index
+    )
     if as_json:
         click.echo(json.dumps({"state": worst, "mounts": results}))
     for result in results:
@@ -126,6 +132,8 @@ def _flush_failed(result: Json) -> UserError:
         if result["pause"]:
             return TimedOut(f"Not on Drive yet: {left}, for nothing moves: {result['pause']}")
         return TimedOut(f"Not on Drive yet: {left}; the uploads go on, 'drivefs status' shows them.")
+    if result["state"] == "sign-in":
+        return SignInNeeded(f"Not on Drive yet: {left}, which waits safely in the cache. {result['pause']}")
     if result["state"] == "ended":
         return UserError(f"The mount was ended; left in the cache for the next one: {left}.")
     named = "; ".join(f"{each['path']}: {each['reason'].rstrip('.')}" for each in result["parked"][:3])

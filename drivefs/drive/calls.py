@@ -17,7 +17,7 @@ from drivefs.drive.http import Body, Transport, read_all
 from drivefs.drive.pacing import Effort, Lane, Pacer, backoff_s
 from drivefs.drive.replies import Asked, error_of
 from drivefs.drive.service import Call
-from drivefs.errors import RateLimited, ServerFault, SignInNeeded, Transient, Unreachable
+from drivefs.errors import RateLimited, ServerFault, Transient, Unreachable
 from drivefs.model import Priority
 
 T = TypeVar("T")
@@ -120,7 +120,7 @@ class Caller:
         response = self._transport.open(call.method, call.uri, headers, body, enforce_length=enforce_length)
         if response.status == 401:
             read_all(response)
-            raise SignInNeeded("Google Drive does not take the sign-in: run 'drivefs auth login'.")
+            raise self._authorizer.not_taken()
         return response
 
     @contextmanager

@@ -82,6 +82,8 @@ class Pause:
 
     reason: str
     until_s: float
+    sign_in: bool = False
+    """Whether it takes the person to sign in again."""
 
 
 class Uploader:
@@ -333,7 +335,7 @@ class Uploader:
 
     def _note_pause(self, error: DrivefsError) -> None:
         if isinstance(error, (QueueBlocked, SignInNeeded)):
-            self._pause = Pause(str(error), self._clock() + PAUSE_S)
+            self._pause = Pause(str(error), self._clock() + PAUSE_S, isinstance(error, SignInNeeded))
 
     def _postpone(self, job: Job, error: BaseException) -> None:
         delay_s = min(2.0 ** min(job.attempts, 6) + self._chance(), BACKOFF_LIMIT_S)
