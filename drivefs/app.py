@@ -108,6 +108,7 @@ class Mounted:
             cache_dir=folder,
             log=log_file,
             account=found.label,
+            subject=settings.subject,
             root=settings.root,
             endpoint=settings.endpoint,
             read_only=settings.read_only,

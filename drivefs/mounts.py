@@ -107,6 +107,7 @@ class Record:
     log: Path | None
     """None: it logs to the terminal, or wherever standard error goes."""
     account: str
+    """The account's name, the path of a credentials file, or in words where else the sign-in is from."""
     root: str | None
     endpoint: str | None
     read_only: bool
@@ -116,6 +117,8 @@ class Record:
     """The process that brings the mount back when it dies; None: nobody does."""
     restarts: int = 0
     """How often it has done so."""
+    subject: str | None = None
+    """Whom a service account stands in for."""
 
 
 def state_folder() -> Path:

@@ -52,6 +52,17 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _nobody_signed_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What this machine and its user are signed in to is no test's business."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_GCE_CHECK", "true")
+        patch.setenv("CLOUDSDK_CONFIG", str(tmp_path_factory.mktemp("gcloud")))
+        for name in ("GOOGLE_APPLICATION_CREDENTIALS", "RCLONE_CONFIG", "DRIVEFS_CREDENTIALS"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def only_loopback() -> Iterator[None]:
     """Looking up or connecting to any other host fails the test with an OSError that names it."""
     look_up, connect, connect_ex = socket.getaddrinfo, socket.socket.connect, socket.socket.connect_ex

@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 import click
 
 from drivefs.config import Settings, config_file, load_settings
-from drivefs.drive.auth import find_credentials_file, load_credentials
 from drivefs.drive.google import GoogleDrive
 from drivefs.errors import SignInNeeded, UserError
 from drivefs.model import DriveId, RemoteFile
 from drivefs.mounts import Record, find_mount_over, read_records, resolve, running
 from drivefs.remote import paths
+from drivefs.signin.accounts import Accounts
+from drivefs.signin.find import find_sign_in
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -26,6 +27,7 @@ def drive_options(command: Command) -> Command:
     """The options that say whose Drive it is; they come as one argument `flags`, by `Account.chosen`."""
     for option in (
         click.option("--endpoint", metavar="URL", help="Another server of the Drive API than Google's."),
+        click.option("--subject", metavar="EMAIL", help="Whom a service account stands in for."),
         click.option("--credentials", metavar="FILE", help="An authorized-user or service-account file."),
         click.option("--account", metavar="NAME", help="Whose Drive, of those signed in (default: default)."),
     ):
@@ -58,12 +60,15 @@ def opened(flags: dict[str, Any], path: str | None = None) -> Iterator[GoogleDri
 
 def open_drive(settings: Settings) -> GoogleDrive:
     """The account's Drive; nothing is asked of it yet. Raises SignInNeeded."""
-    file = find_credentials_file(settings.credentials, settings.account)
-    return GoogleDrive(load_credentials(file), endpoint=settings.endpoint)
+    found = find_sign_in(settings.credentials, settings.account, subject=settings.subject)
+    return GoogleDrive(found.credentials, endpoint=settings.endpoint or found.endpoint)
 
 
 def _flags_of(record: Record) -> dict[str, Any]:
-    return {"endpoint": record.endpoint, "credentials" if "/" in record.account else "account": record.account}
+    flags: dict[str, Any] = {"endpoint": record.endpoint}
+    if "/" in record.account:
+        return {**flags, "credentials": record.account, "subject": record.subject}
+    return {**flags, **({"account": record.account} if Accounts().file(record.account).exists() else {})}
 
 
 def _record_over(path: Path) -> Record | None:

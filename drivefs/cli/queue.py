@@ -13,7 +13,7 @@
 
 `status --json` prints one object:
   mounts       a list; running mounts, and cache folders without a mount in which something waits:
-    mountpoint, cache_dir, log, account, root, endpoint, read_only
+    mountpoint, cache_dir, log, account, subject, root, endpoint, read_only
     running                 whether its process answers; where it does not, all below but `queue` is null or empty
     pid, since              its process, and when it was mounted, or brought back (seconds since the epoch)
     restarts                how often its process died and was brought back
@@ -56,9 +56,8 @@ def flush(paths: tuple[Path, ...], timeout: float | None, as_json: bool) -> None
     """Wait until everything written so far is on Drive, open files included.
 
     With PATHs only what lies at or below one of them; without any, all mounts are flushed. A symbolic link on the
-    mount stands for itself. Ends with 0 only when Drive has confirmed
-    every checksum, with 3 when the time is up, with 4 when the sign-in is over, with 1 when something cannot be
-    sent. Uploads go on in any case.
+    mount stands for itself. Ends with 0 only when Drive has confirmed every checksum, with 3 when the time is up,
+    with 4 when the sign-in is over, with 1 when something cannot be sent. Uploads go on in any case.
     """
     chosen = _chosen(paths) or [(one, []) for one in running()]
     if not chosen:
@@ -70,9 +69,7 @@ def flush(paths: tuple[Path, ...], timeout: float | None, as_json: bool) -> None
         results.append({"mountpoint": str(one.record.mountpoint), "paths": below, **result})
         if not as_json and result["state"] == "done":
             _say_done(one, below, result)
-    worst = max(
-        (result["state"] for result in results), key=["done", "timed-out", "sign-in", "ended", "failed"].index
-    )
+    worst = max((result["state"] for result in results), key=_STATES.index)
     if as_json:
         click.echo(json.dumps({"state": worst, "mounts": results}))
     for result in results:
@@ -189,6 +186,7 @@ def _at_rest(record: Record) -> Json:
         "cache_dir": str(record.cache_dir),
         "log": str(record.log) if record.log is not None else None,
         "account": record.account,
+        "subject": record.subject,
         "root": record.root,
         "endpoint": record.endpoint,
         "read_only": record.read_only,

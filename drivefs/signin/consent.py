@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode
 
 from drivefs.drive.auth import TOKEN, is_private
 from drivefs.drive.http import Transport
@@ -253,11 +253,11 @@ class Loopback:
         return self._answers[0]
 
     def _take(self, request: http.server.BaseHTTPRequestHandler) -> None:
-        parts = urlsplit(request.path)
-        ours = self._consent is not None and parts.path == "/" and self._consent.is_ours(parts.query)
+        path, _, query = request.path.partition("?")
+        ours = self._consent is not None and path == "/" and self._consent.is_ours(query)
         if ours:
-            self._answers.append(parts.query)
-        declined = ours and bool(_first(parts.query, "error"))
+            self._answers.append(query)
+        declined = ours and bool(_first(query, "error"))
         text = "Not signed in." if declined else "Signed in." if ours else "Nothing here."
         page = f"<!doctype html><title>drivefs</title><p>{text} Go back to the terminal; this page can be closed."
         request.send_response(200 if ours else 404)
@@ -276,4 +276,4 @@ class Loopback:
 def pasted_query(text: str) -> str:
     """The query of the address that the person has pasted."""
     text = "".join(text.split()).strip("'\"<>")  # terminals and mails break long lines
-    return urlsplit(text).query if "?" in text else text
+    return text.partition("?")[2].partition("#")[0] if "?" in text else text

@@ -355,7 +355,7 @@ def test_sign_in_that_ended_later_stops_neither_mount_nor_writing(person: Person
         person.succeed(person.mount(*options))
         assert (person.mountpoint / "a").read_text() == "first"
         (person.mountpoint / "b").write_text("second")
-        assert_refused(person.run("flush", "--timeout", "3"), "Not on Drive yet", "drivefs auth login", exit_code=3)
+        assert_refused(person.run("flush", "--timeout", "3"), "Not on Drive yet", "drivefs auth login", exit_code=4)
         (told,) = json.loads(person.succeed(person.run("status", "--json")))["mounts"]
         assert "drivefs auth login" in told["pause"]["reason"]
         person.succeed(person.run("umount", "--no-wait", person.mountpoint))

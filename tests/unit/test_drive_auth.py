@@ -14,8 +14,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from drivefs.drive import auth
-from drivefs.drive.auth import Authorizer, find_credentials_file, load_credentials
+from drivefs.drive.auth import Authorizer, load_credentials
 from drivefs.drive.http import Transport
 from drivefs.errors import BadReply, SignInNeeded, Unreachable
 from tests.unit.scripted_server import Exchange, ScriptedServer, answer
@@ -44,36 +43,17 @@ def private_key() -> str:
     ).decode()
 
 
-# --- where they are ---
-
-
-def test_credentials_are_found_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auth.platformdirs, "user_config_dir", lambda name: str(tmp_path / name))
-    environ = {"DRIVEFS_CREDENTIALS": "/ours", "GOOGLE_APPLICATION_CREDENTIALS": "/theirs"}
-    stored = tmp_path / "drivefs" / "accounts" / "work.json"
-    assert find_credentials_file(Path("/explicit"), "work", environ) == Path("/explicit")
-    assert find_credentials_file(None, "work", environ) == Path("/ours")
-    del environ["DRIVEFS_CREDENTIALS"]
-    assert find_credentials_file(None, "work", environ) == Path("/theirs")
-    stored.parent.mkdir(parents=True)
-    stored.write_text("{}")
-    assert find_credentials_file(None, "work", environ) == stored
-
-
-def test_credentials_that_are_nowhere_ask_for_a_sign_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auth.platformdirs, "user_config_dir", lambda name: str(tmp_path / name))
-    with pytest.raises(SignInNeeded, match="drivefs auth login"):
-        find_credentials_file(None, "default", {})
-
-
 # --- what they say ---
 
 
-def test_load_credentials_honours_the_token_uri_of_a_user_file(tmp_path: Path) -> None:
-    credentials: Any = load_credentials(written(tmp_path, {**USER, "token_uri": "http://127.0.0.1:1/token"}))
-    assert credentials.token_uri == "http://127.0.0.1:1/token"
-    assert credentials.refresh_token == "r3fresh"
-    assert not credentials.valid
+def test_load_credentials_honours_the_token_uri_of_a_user_file(tmp_path: Path, transport: Transport) -> None:
+    with ScriptedServer(answer(200, FRESH)) as server:
+        credentials = load_credentials(written(tmp_path, {**USER, "token_uri": f"{server.url}/token"}))
+        assert not credentials.valid
+        headers: dict[str, str] = {}
+        Authorizer(credentials, transport).sign(headers)
+        assert headers["authorization"] == "Bearer new"
+        assert b"refresh_token=r3fresh" in server.requests[0].body
 
 
 def test_load_credentials_keeps_a_token_that_is_still_good(tmp_path: Path) -> None:
@@ -112,6 +92,7 @@ def test_load_credentials_honours_the_token_uri_of_a_service_account(tmp_path: P
         ({**USER, "expiry": 5}, "make no sense"),
         ({"type": "service_account", "client_email": "e", "private_key": "s3cret", "token_uri": "u"}, "no sense"),
         ({"type": "service_account", "client_email": "e"}, "lacks private_key and token_uri"),
+        ({**USER, "token_uri": "http://example.com/token"}, "not https"),
     ],
 )
 def test_load_credentials_says_in_one_sentence_what_is_wrong(tmp_path: Path, info: object, words: str) -> None:
