@@ -123,14 +123,19 @@ class Nodes:
         row = self._db.row(f"{_SELECT} WHERE drive_id = ?", (drive_id,))
         return None if row is None else _node(row)
 
-    def inodes_of(self, drive_ids: Sequence[DriveId]) -> dict[DriveId, tuple[Inode, Kind]]:
-        """Inode and kind of those of the items that have a node."""
-        found: dict[DriveId, tuple[Inode, Kind]] = {}
+    def inodes_of(self, drive_ids: Sequence[DriveId]) -> dict[DriveId, tuple[Inode, bool]]:
+        """The inodes of those of the items that have a node, and whether entries can hang in it: in a folder that was
+        not removed."""
+        found: dict[DriveId, tuple[Inode, bool]] = {}
         for at in range(0, len(drive_ids), PAGE_ROWS):
             some = drive_ids[at : at + PAGE_ROWS]
             marks = ",".join("?" * len(some))
-            for row in self._db.rows(f"SELECT drive_id, inode, kind FROM nodes WHERE drive_id IN ({marks})", some):
-                found[row[0]] = Inode(row[1]), Kind(row[2])
+            for row in self._db.rows(
+                "SELECT drive_id, inode, kind = 'folder' AND (parent IS NOT NULL OR inode = ?)"
+                f" FROM nodes WHERE drive_id IN ({marks})",
+                (ROOT_INODE, *some),
+            ):
+                found[row[0]] = Inode(row[1]), bool(row[2])
         return found
 
     def unlisted(self, limit: int) -> list[Node]:

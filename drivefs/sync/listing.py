@@ -22,7 +22,7 @@ from cachetools import LRUCache, TTLCache
 
 from drivefs.drive.api import Drive
 from drivefs.errors import BadReply, DriveError, Refused, SignInNeeded
-from drivefs.model import ROOT_INODE, DriveId, Inode, Kind, ListPage, Priority, RemoteFile
+from drivefs.model import ROOT_INODE, DriveId, Inode, ListPage, Priority, RemoteFile
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 from drivefs.sync.metadata import attributes, node_values
@@ -350,7 +350,7 @@ class Listings:
             parent = known.get(file.parent) if file.parent is not None else None
             if file.id in known:
                 single.append(file)
-            elif parent is not None and parent[1] is Kind.FOLDER:
+            elif parent is not None and parent[1]:
                 row = self._row(file, parent[0])
                 if row is None:
                     single.append(file)

@@ -208,6 +208,8 @@ class Mirror:
         if node is not None and node.inode == ROOT_INODE:
             return
         parent = nodes.find_by_drive_id(file.parent) if file.parent is not None else None
+        if parent is not None and parent.unnamed:
+            parent = None  # removed here: should it come back, it is listed anew
         if node is None:
             if parent is not None and parent.kind is Kind.FOLDER and not file.trashed:
                 self._add(file, parent)

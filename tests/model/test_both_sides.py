@@ -284,6 +284,13 @@ FOUND: dict[str, list[Do]] = {
         Do("dispatch and crash", 5, 8),
         Do("their rename", 6, 0),
     ],
+    "put into a folder that was removed here, before Drive heard of that": [
+        Do("write"),
+        Do("mkdir", 1),
+        Do("dispatch"),
+        Do("rmdir", 1),
+        Do("put", 1),
+    ],
 }
 
 
