@@ -28,7 +28,7 @@ CREATE TABLE nodes (
     generation    INTEGER,           -- live content file; NULL: no byte is here
     listed        INTEGER NOT NULL,  -- folders: 1 when all children on Drive are rows here
     writable      INTEGER NOT NULL,  -- 0: the account may not change it
-    ours          INTEGER NOT NULL,  -- 1: made by this mount
+    ours          INTEGER NOT NULL,  -- 1: made by this mount, and no other content put into it since
     change        INTEGER NOT NULL,  -- counts local changes; a publish that began before the last one is not the last
     drive_id      TEXT UNIQUE,       -- reserved before the create is sent
     confirmed_ns  INTEGER,           -- when Drive first confirmed drive_id; NULL: it may not exist there

@@ -202,6 +202,18 @@ class Mirror:
         """Drive said this of an item, in answer to another call; in the caller's transaction."""
         self._apply(file)
 
+    def has_newer(self, file: RemoteFile) -> bool:
+        """Whether the changes feed has told of a later state of an item."""
+        node = self._store.nodes.find_by_drive_id(file.id)
+        return node is not None and node.remote_version is not None and 0 < file.version < node.remote_version
+
+    def take_again(self, file: RemoteFile) -> None:
+        """Like `take`, where the feed told of this state while the item's content was on its way from here."""
+        node = self._store.nodes.find_by_drive_id(file.id)
+        if node is not None:
+            self._store.nodes.update(node.inode, remote_version=None)
+        self._apply(file)
+
     def _apply(self, file: RemoteFile) -> None:
         nodes = self._store.nodes
         node = nodes.find_by_drive_id(file.id)
@@ -259,8 +271,14 @@ class Mirror:
         if node.generation is not None:
             # Whoever has it open reads the old revision to the end; then it is evicted.
             self._store.content.drop_unused(node.generation)
-        size_bytes = attributes(file).size_bytes
-        return {"revision": file.revision, "md5": file.md5, "size_bytes": size_bytes, "generation": None}
+        # With somebody else's content in it, it is no temporary file of ours, and not ours to delete for good.
+        return {
+            "revision": file.revision,
+            "md5": file.md5,
+            "size_bytes": attributes(file).size_bytes,
+            "generation": None,
+            "ours": node.ours and (node.revision is None or not self._is_theirs(node, file)),
+        }
 
     def _is_open(self, node: Node) -> bool:
         """Whether the node's content is being written and has no job yet."""

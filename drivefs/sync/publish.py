@@ -11,7 +11,7 @@ import time
 
 from drivefs.drive.api import Drive
 from drivefs.errors import BadReply, IdInUse, RemoteNotFound, Superseded
-from drivefs.model import CreateTarget, DriveId, Kind, Metadata, RemoteFile, UpdateTarget
+from drivefs.model import CreateTarget, DriveId, Kind, Metadata, RemoteFile, UpdateTarget, UploadTarget
 from drivefs.store.content_file import Claim
 from drivefs.store.nodes import Node
 from drivefs.store.queue import Job
@@ -54,7 +54,10 @@ class Publisher:
         if content is not None:
             remote = self._with_content(job, node, content, known)
             if job.session is not None:
-                remote = self._with_what_changed(node, remote)
+                resumed = self._with_what_changed(job, node, content, remote)
+                if resumed is None:
+                    return
+                remote = resumed
         elif known is None and node.confirmed_ns is not None and not self._differs(node):
             self._store.journal.settled(node)
             return
@@ -66,7 +69,12 @@ class Publisher:
             self._store.journal.lost_on_drive(node)
             return
         news = self._tells_news(node, remote, sent=sent)
-        self._store.journal.published(node, remote, remote_meta(remote), claim, sent=sent, news=news)
+        # The changes feed may have been faster than the reply: what it told of the content had to wait for this.
+        latest = self._drive.get(remote.id) if self._mirror.has_newer(remote) else None
+        with self._store.db.transaction():
+            self._store.journal.published(node, remote, remote_meta(remote), claim, sent=sent, news=news)
+            if latest is not None:
+                self._mirror.take_again(latest)
 
     def _remove(self, node: Node) -> None:
         if node.drive_id is None:
@@ -94,15 +102,16 @@ class Publisher:
 
     def _is_changed(self, node: Node) -> bool:
         """Whether somebody has changed a file that has lost its place here since it was published."""
-        if node.revision is None:
-            return False
         assert node.drive_id is not None
         job = self._store.journal.find(node.inode)
+        tried_md5 = job.tried_md5 if job is not None else None
+        if node.revision is None and tried_md5 is None:
+            return False  # nothing of it was sent to its end
         try:
             remote = self._drive.get(node.drive_id)
         except RemoteNotFound:
             return False
-        return remote.revision != node.revision and (job is None or remote.md5 != job.tried_md5)
+        return remote.revision != node.revision and remote.md5 != tried_md5
 
     # --- what Drive has, and what it is to be told ---
 
@@ -117,9 +126,16 @@ class Publisher:
 
     def _known(self, job: Job, node: Node, content: Content | None) -> RemoteFile | None:
         """What Drive has now: before content replaces content, and after a failed try, which may have worked."""
-        if node.confirmed_ns is None or node.drive_id is None or (content is None and job.attempts == 0):
+        if node.drive_id is None:
             return None
-        return self._drive.get(node.drive_id)
+        if node.confirmed_ns is not None:
+            return None if content is None and job.attempts == 0 else self._drive.get(node.drive_id)
+        if content is None or job.tried_md5 is None:
+            return None
+        try:
+            return self._drive.get(node.drive_id)
+        except RemoteNotFound:
+            return None
 
     def _is_not_ours(self, job: Job, node: Node, known: RemoteFile, content: Content) -> bool:
         """Whether the content on Drive is not the one that the content here began from; then that is dealt with."""
@@ -127,6 +143,8 @@ class Publisher:
             log.warning("%s was trashed on Drive while it was changed here: it is made anew.", known.name)
             self._store.journal.lost_on_drive(node)
             return True
+        if node.confirmed_ns is None:
+            return False  # a create of ours whose reply was lost: what is there by now stays as a revision beneath
         if known.revision == node.revision or known.md5 in (job.tried_md5, node.md5):
             return False
         if known.size_bytes == content.size_bytes and known.md5 == content.md5():
@@ -174,13 +192,16 @@ class Publisher:
 
     # --- the ways to say it ---
 
-    def _with_what_changed(self, node: Node, remote: RemoteFile) -> RemoteFile:
+    def _with_what_changed(self, job: Job, node: Node, content: Content, remote: RemoteFile) -> RemoteFile | None:
         """After a session that was resumed: it had begun with the name and attributes of its time, and tells of the
-        file as it was when it ended."""
+        file as it was when it ended. None when somebody has given it another content since: then that is dealt
+        with."""
         now = self._drive.get(remote.id)
-        if now.revision == remote.revision:
+        if now.revision == remote.revision or now.md5 == remote.md5:
             remote = now
         node = self._seen(node, remote)
+        if self._is_not_ours(job, node, now, content):
+            return None
         if not self._differs(node):
             return remote
         return self._drive.update(self._update_target(node, with_content=False))
@@ -202,7 +223,7 @@ class Publisher:
         assert node.drive_id is not None
         if node.confirmed_ns is None and known is None:
             try:
-                return self._sender.send(job, self._create_target(node), content)
+                return self._sent(job, node, self._create_target(node), content)
             except IdInUse:
                 # An earlier try had worked, though its reply was lost.
                 known = self._drive.get(node.drive_id)
@@ -211,14 +232,14 @@ class Publisher:
         if known.size_bytes == content.size_bytes and known.md5 == content.md5():
             return self._without_content(node, known)
         began = time.monotonic()
-        remote = self._replace(job, node, content)
+        remote = self._sent(job, node, self._update_target(node, with_content=True), content)
         if time.monotonic() - began > UNSEEN_S:
             self._look_beneath(job, node, remote, known)
         return remote
 
-    def _replace(self, job: Job, node: Node, content: Content) -> RemoteFile:
-        """Send content over what is there. It is noted before all of it can be there, so that neither a lost reply
-        nor a crash has it taken for somebody else's content later."""
+    def _sent(self, job: Job, node: Node, target: UploadTarget, content: Content) -> RemoteFile:
+        """Send content. It is noted before all of it can be there, so that neither a lost reply nor a crash has it
+        taken for somebody else's content later, nor somebody else's for ours."""
         drive_id = node.drive_id
         assert drive_id is not None
 
@@ -229,7 +250,7 @@ class Publisher:
             content.before_last = note
         else:
             note()
-        return self._sender.send(job, self._update_target(node, with_content=True), content)
+        return self._sender.send(job, target, content)
 
     def _look_beneath(self, job: Job, node: Node, remote: RemoteFile, known: RemoteFile) -> None:
         """Whether somebody else's content came in while ours was on its way (v3 has no If-Match)."""

@@ -120,6 +120,9 @@ class Sender:
         else:
             remote = self._send_large(job, target, content)
         if remote.md5 != content.md5():
+            if remote.md5 is not None:
+                # Damaged on its way, and ours all the same: the next try replaces it.
+                self._store.journal.set_tried(target.id, remote.md5)
             raise BadReply(f"Drive's checksum of {target.id} is not that of what was sent: it is sent again.")
         return remote
 

@@ -291,6 +291,27 @@ FOUND: dict[str, list[Do]] = {
         Do("rmdir", 1),
         Do("put", 1),
     ],
+    "edited there after a crash between the end of its session and the reply": [
+        Do("write", 0, 1),
+        Do("dispatch and crash", 5),
+        Do("edit"),
+    ],
+    "edited there after its create, whose reply was lost, and removed here": [
+        Do("write"),
+        Do("lose"),
+        Do("dispatch"),
+        Do("unlink"),
+        Do("edit"),
+    ],
+    "edited there, overwritten here, and renamed over another": [
+        Do("write", 1),
+        Do("write"),
+        Do("dispatch"),
+        Do("edit", 1),
+        Do("poll"),
+        Do("write"),
+        Do("rename", 0, 1),
+    ],
 }
 
 
