@@ -15,7 +15,8 @@ PACKAGE = Path(__file__).parent.parent / "drivefs"
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__"}),
-    frozenset({"cli", "notebook", "daemon"}),
+    frozenset({"notebook"}),
+    frozenset({"cli", "daemon"}),
     frozenset({"app"}),
     frozenset({"answers", "handover"}),
     frozenset({"why"}),

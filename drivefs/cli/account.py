@@ -64,6 +64,11 @@ def open_drive(settings: Settings) -> GoogleDrive:
     return GoogleDrive(found.credentials, endpoint=settings.endpoint or found.endpoint)
 
 
+def signed_in(settings: Settings) -> None:
+    """Whether there is a sign-in, which may be over all the same. Raises SignInNeeded."""
+    load_credentials(find_credentials_file(settings.credentials, settings.account))
+
+
 def _flags_of(record: Record) -> dict[str, Any]:
     flags: dict[str, Any] = {"endpoint": record.endpoint}
     if "/" in record.account:

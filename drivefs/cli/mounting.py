@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from drivefs.cli.notify import notify
-from drivefs.cli.progress import files_text
+from drivefs.cli.progress import FlushProgress, Shown, files_text
 from drivefs.cli.queue import ask_flush
 from drivefs.config import FSYNCS, TRANSPORTS, Settings, config_file, load_settings
 from drivefs.control import Client, Json, told_error
@@ -72,6 +72,12 @@ def mount(mountpoint: Path, foreground: bool, options: tuple[str, ...], **flags:
     """
     mountpoint = resolve(mountpoint)
     settings = load_settings(mountpoint, {**flags, "options": options or None}, os.environ, config_file())
+    begin(settings, foreground=foreground)
+
+
+def begin(settings: Settings, *, foreground: bool = False) -> None:
+    """Mount, and say so; in the foreground, serve the mount to its end. Raises UserError."""
+    mountpoint = settings.mountpoint
     check_fuse()
     if clear_stale(mountpoint):
         click.echo(f"drivefs: Cleared away the mount on {mountpoint} whose process had died.", err=True)
@@ -174,7 +180,11 @@ def umount(mountpoint: Path, no_wait: bool, timeout: float | None) -> None:
 
     With uploads left when the time is up (exit code 3) or that cannot work (1) it stays mounted.
     """
-    mountpoint = resolve(mountpoint)
+    end(resolve(mountpoint), FlushProgress(), wait=not no_wait, timeout_s=timeout)
+
+
+def end(mountpoint: Path, progress: Shown, *, wait: bool = True, timeout_s: float | None = None) -> None:
+    """Flush unless told not to `wait`, unmount, and say so. Raises TimedOut and UserError, with the mount left."""
     mounted = next((one for one in running() if one.record.mountpoint == mountpoint), None)
     if mounted is None:
         record = find_record(mountpoint)
@@ -183,8 +193,8 @@ def umount(mountpoint: Path, no_wait: bool, timeout: float | None) -> None:
         _clear_dead(mountpoint)
         return
     started_s = time.monotonic()
-    if not no_wait:
-        result = ask_flush(mounted, [], None if timeout is None else started_s + timeout)
+    if wait:
+        result = ask_flush(mounted, [], None if timeout_s is None else started_s + timeout_s, progress)
         if result["state"] in ("timed-out", "failed", "sign-in"):
             left = files_text(result["files_left"], result["bytes_left"])
             ways = f"'drivefs umount --no-wait {mountpoint}' unmounts now and leaves the rest in the cache"
@@ -199,9 +209,9 @@ def umount(mountpoint: Path, no_wait: bool, timeout: float | None) -> None:
                 f"Drive does not take {left} ({first['path']}: {first['reason'].rstrip('.')}), so {mountpoint} "
                 f"stays mounted: 'drivefs status' tells more, {ways}."
             )
-    left_s = 0.0 if no_wait else STOP_WAIT_S
-    if timeout is not None:
-        left_s = min(left_s, max(0.0, timeout - (time.monotonic() - started_s)))
+    left_s = STOP_WAIT_S if wait else 0.0
+    if timeout_s is not None:
+        left_s = min(left_s, max(0.0, timeout_s - (time.monotonic() - started_s)))
     result = _stop(reach(mounted.record) or mounted.client, left_s)
     if result["files_left"]:
         left = files_text(result["files_left"], result["bytes_left"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -56,6 +56,19 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         rate = task.finished_speed or task.speed
         return Text(f"{size_text(rate)}/s" if rate else "", style="progress.data.speed")
+
+
+class Shown(Protocol):
+    """Where the progress objects of `Answers.flush` go. Used as a context."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def update(self, progress: Json) -> None:
+        """Show a progress object."""
 
 
 class FlushProgress:

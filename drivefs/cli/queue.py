@@ -32,11 +32,12 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from drivefs.cli.progress import FlushProgress, files_text, size_text, time_text
+from drivefs.cli.progress import FlushProgress, Shown, files_text, size_text, time_text
 from drivefs.control import Ended, Json
 from drivefs.errors import CacheDamaged, SignInNeeded, TimedOut, UserError
 from drivefs.mounts import Record, Running, get_running, reach, read_records, resolve, running
@@ -59,22 +60,28 @@ def flush(paths: tuple[Path, ...], timeout: float | None, as_json: bool) -> None
     mount stands for itself. Ends with 0 only when Drive has confirmed every checksum, with 3 when the time is up,
     with 4 when the sign-in is over, with 1 when something cannot be sent. Uploads go on in any case.
     """
-    chosen = _chosen(paths) or [(one, []) for one in running()]
-    if not chosen:
-        _nothing_mounted()
-    deadline_s = None if timeout is None else time.monotonic() + timeout
-    results = []
-    for one, below in chosen:
-        result = ask_flush(one, below, deadline_s, quiet=as_json)
-        results.append({"mountpoint": str(one.record.mountpoint), "paths": below, **result})
-        if not as_json and result["state"] == "done":
-            _say_done(one, below, result)
+    results = flush_all(paths, timeout, lambda: FlushProgress(quiet=as_json), quiet=as_json)
     worst = max((result["state"] for result in results), key=_STATES.index)
     if as_json:
         click.echo(json.dumps({"state": worst, "mounts": results}))
-    for result in results:
-        if result["state"] == worst != "done":
-            raise _flush_failed(result)
+    raise_worst(results)
+
+
+def flush_all(
+    paths: tuple[Path, ...], timeout_s: float | None, shown: Callable[[], Shown], *, quiet: bool
+) -> list[Json]:
+    """Flush the mounts that the paths lie in, or all, and say of each that is done. Raises UserError."""
+    chosen = _chosen(paths) or [(one, []) for one in running()]
+    if not chosen:
+        _nothing_mounted()
+    deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+    results = []
+    for one, below in chosen:
+        result = ask_flush(one, below, deadline_s, shown())
+        results.append({"mountpoint": str(one.record.mountpoint), "paths": below, **result})
+        if not quiet and result["state"] == "done":
+            _say_done(one, below, result)
+    return results
 
 
 def _chosen(paths: tuple[Path, ...]) -> list[tuple[Running, list[str]]]:
@@ -98,9 +105,9 @@ def path_within(record: Record, path: Path) -> str:
     return "" if relative == Path() else str(relative)
 
 
-def ask_flush(one: Running, below: list[str], deadline_s: float | None, *, quiet: bool = False) -> Json:
+def ask_flush(one: Running, below: list[str], deadline_s: float | None, shown: Shown) -> Json:
     """Flush a mount, by the clock of `time.monotonic`, and show it; again, when it had to be brought back."""
-    with FlushProgress(quiet=quiet) as progress:
+    with shown as progress:
         while True:
             left_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
             try:
@@ -121,6 +128,13 @@ def _say_done(one: Running, below: list[str], result: Json) -> None:
         click.echo(f"{one.record.mountpoint / path} is on Drive.")
     if not below:
         click.echo(f"Everything in {one.record.mountpoint} is on Drive ({what}).")
+
+
+def raise_worst(results: list[Json]) -> None:
+    """Raises the UserError of the mount whose flush went worst; nothing when all are done."""
+    worst = max(results, key=lambda result: _STATES.index(result["state"]))
+    if worst["state"] != "done":
+        raise _flush_failed(worst)
 
 
 def _flush_failed(result: Json) -> UserError:
@@ -159,6 +173,21 @@ def _nothing_mounted() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one object.")
 def status(mountpoint: Path | None, as_json: bool) -> None:
     """Show the mounts, what is on its way to Drive, and what waits in a cache without a mount."""
+    found = states(mountpoint)
+    if as_json:
+        click.echo(json.dumps({"mounts": found}))
+        return
+    if not found:
+        click.echo(NOTHING)
+    for state in found:
+        _show(state)
+
+
+NOTHING = "Nothing is mounted by drivefs, and nothing waits for Drive."
+
+
+def states(mountpoint: Path | None) -> list[Json]:
+    """What `status --json` prints as mounts. Raises UserError."""
     wanted = resolve(mountpoint) if mountpoint is not None else None
     found = []
     for record in read_records():
@@ -171,13 +200,7 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
             found.append(state)
     if wanted is not None and not found:
         raise UserError(f"drivefs has never mounted anything on {wanted}.")
-    if as_json:
-        click.echo(json.dumps({"mounts": found}))
-        return
-    if not found:
-        click.echo("Nothing is mounted by drivefs, and nothing waits for Drive.")
-    for state in found:
-        _show(state)
+    return found
 
 
 def _at_rest(record: Record) -> Json:
