@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +52,12 @@ def test_notebook_trains_is_killed_and_resumes(drive: Drive, tmp_path: Path, mon
         monkeypatch.setenv(name, value)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     client = nbclient.NotebookClient(notebook, timeout=LIMIT_S, kernel_name="python3", resources={})
-    client.execute(cwd=str(tmp_path))
+    try:
+        client.execute(cwd=str(tmp_path))
+    except nbclient.exceptions.CellExecutionError:
+        command = [sys.executable, "-m", "drivefs", "umount", "--no-wait", os.environ["DRIVE"]]
+        subprocess.run(command, check=False, timeout=100)  # a failure has left it mounted
+        raise
     shown = [outputs_of(cell) for cell in notebook.cells if cell.cell_type == "code"]
     mounted, trained, flushed, listed, lost, resumed, ended = shown
 
