@@ -66,7 +66,7 @@ def open_drive(settings: Settings) -> GoogleDrive:
 
 def signed_in(settings: Settings) -> None:
     """Whether there is a sign-in, which may be over all the same. Raises SignInNeeded."""
-    load_credentials(find_credentials_file(settings.credentials, settings.account))
+    find_sign_in(settings.credentials, settings.account, subject=settings.subject)
 
 
 def _flags_of(record: Record) -> dict[str, Any]:

@@ -54,6 +54,10 @@ class Found:
         return bool(known) and not {DRIVE_SCOPE, f"{DRIVE_SCOPE}.file"} & set(known)
 
 
+_COLAB = "COLAB_RELEASE_TAG"
+"""Environment variable that Colab sets for the kernel and all below it."""
+
+
 def find_sign_in(
     credentials: Path | None = None,
     account: str = DEFAULT,
@@ -82,6 +86,11 @@ def find_sign_in(
         return _of_file(theirs_too, f"run 'drivefs auth login', or '{GCLOUD_LOGIN}'", subject)
     if _may_be_on_google(environ) and (machine := _of_this_machine()) is not None:
         return machine
+    if environ.get(_COLAB):
+        raise SignInNeeded(
+            "Not signed in to Google Drive: run 'from google.colab import auth; auth.authenticate_user()' in a cell "
+            "first, then this again; or 'import drivefs; drivefs.mount()', which does both."
+        )
     raise SignInNeeded(
         "Not signed in to Google Drive: run 'drivefs auth login', or give a credentials file with --credentials FILE."
     )

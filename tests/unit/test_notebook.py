@@ -14,6 +14,8 @@ from drivefs import notebook
 from drivefs.config import Settings
 from drivefs.errors import SignInNeeded
 from drivefs.notebook import Bar, Status
+from drivefs.signin.accounts import Accounts
+from drivefs.signin.find import find_sign_in
 
 PROGRESS = {"bytes": 4096, "bytes_left": 1024, "files": 4, "files_left": 1, "pause": None, "current": "a<b>.ckpt"}
 
@@ -116,6 +118,16 @@ def test_mount_asks_colab_to_sign_in_when_nobody_has(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(notebook, "_is_colab", lambda: True)
     notebook._sign_in(Settings(Path("/content/drive")))
     assert known
+
+
+def test_command_in_colab_says_which_line_to_run_first(tmp_path: Path) -> None:
+    environ = {"COLAB_RELEASE_TAG": "release-colab_2026", "CLOUDSDK_CONFIG": str(tmp_path), "NO_GCE_CHECK": "true"}
+    with pytest.raises(SignInNeeded, match=r"run 'from google.colab import auth; auth.authenticate_user\(\)'"):
+        find_sign_in(accounts=Accounts(tmp_path), environ=environ)
+    (tmp_path / "application_default_credentials.json").write_text(
+        '{"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "t"}'
+    )
+    assert find_sign_in(accounts=Accounts(tmp_path), environ=environ).credentials
 
 
 def test_import_is_light() -> None:
