@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "drivefs"
 
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"__main__"}),
+    frozenset({"__main__", ""}),  # "": the package itself, which gives out what notebook has
     frozenset({"notebook"}),
     frozenset({"cli", "daemon"}),
     frozenset({"app"}),
