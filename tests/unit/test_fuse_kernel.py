@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,65 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from drivefs.fuse.kernel import wire
-from drivefs.fuse.kernel.passthrough import Passthrough
-from drivefs.fuse.kernel.serve import make_session
-from drivefs.fuse.kernel.session import Session
 from drivefs.fuse.kernel.wire import Opcode
 from drivefs.model import ROOT_INODE
+from tests.unit.fuse_peer import Peer
 from tests.unit.vfs_house import VfsHouse
-
-
-class Peer:
-    """The kernel's end of a conversation."""
-
-    def __init__(self, folder: Path) -> None:
-        self.house = VfsHouse(folder)
-        self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.ours.settimeout(10)
-        self._theirs = theirs
-        self.session: Session = make_session(
-            theirs.fileno(), self.house.vfs, Passthrough(theirs.fileno()), self._no_thread
-        )
-        self._room = memoryview(bytearray(wire.BUFFER_BYTES))
-
-    @staticmethod
-    def _no_thread(_body: object, _name: str) -> threading.Thread:
-        raise AssertionError("nothing here needs another thread")
-
-    def send(self, raw: bytes) -> None:
-        self.session.answer(memoryview(raw), self._room)
-
-    def request(self, opcode: int, nodeid: int, body: bytes, unique: int = 2) -> bytes:
-        header = wire.IN_HEADER.pack(wire.IN_HEADER.size + len(body), opcode, unique, nodeid, 0, 0, os.getpid(), 0, 0)
-        return header + body
-
-    def replies(self) -> list[tuple[int, int, bytes]]:
-        """Of all that has been answered: unique, errno, and what follows."""
-        self.ours.setblocking(False)
-        found = []
-        while True:
-            try:
-                raw = self.ours.recv(wire.BUFFER_BYTES)
-            except BlockingIOError:
-                return found
-            length, number, unique = wire.OUT_HEADER.unpack_from(raw)
-            assert length == len(raw)
-            found.append((unique, -number, raw[wire.OUT_HEADER.size :]))
-
-    def ask(self, opcode: int, nodeid: int, body: bytes) -> tuple[int, bytes]:
-        self.send(self.request(opcode, nodeid, body))
-        ((_, number, rest),) = self.replies()
-        return number, rest
-
-    def close(self) -> None:
-        self.ours.close()
-        self._theirs.close()
-        self.house.close()
 
 
 @pytest.fixture
 def peer(tmp_path: Path) -> Iterator[Peer]:
-    peer = Peer(tmp_path / "cache")
+    peer = Peer(VfsHouse(tmp_path / "cache"))
     yield peer
     peer.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from drivefs.store.content_file import ContentFile
 from drivefs.store.generations import State
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
+from drivefs.vfs.handle_memory import HandleMemory
 from drivefs.vfs.vfs import Vfs
 from tests.filesystem import VfsFilesystem
 
@@ -74,9 +76,17 @@ class FakeDownloader:
 class VfsHouse:
     """The rooms, and shortcuts into them."""
 
-    def __init__(self, folder: Path, *, read_only: bool = False, fsync_drive: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        read_only: bool = False,
+        fsync_drive: bool = False,
+        handles: HandleMemory | None = None,
+    ) -> None:
+        self.handles = handles or HandleMemory()
         self.store = Store(folder)
-        self.store.recover()
+        self.store.recover({handle.inode for handle in self.handles.found})
         self.mirror = FakeMirror(self.store)
         self.downloader = FakeDownloader()
         self.store.nodes.update(ROOT_INODE, listed=True)
@@ -88,7 +98,9 @@ class VfsHouse:
             gid=1000,
             read_only=read_only,
             fsync_drive=fsync_drive,
+            handles=self.handles,
         )
+        self.taken_over = self.vfs.files.take_over()
         self.fs = VfsFilesystem(self.vfs)
 
     def close(self) -> None:
@@ -100,6 +112,15 @@ class VfsHouse:
         folder = self.store.folder
         self.store.close()
         return VfsHouse(folder)
+
+    def hand_over(self) -> VfsHouse:
+        """Stop without another word, while the kernel holds what is open; the next process takes it over."""
+        folder, memory = self.store.folder, os.dup(self.handles.fd)
+        self.handles.close()
+        self.store.close()
+        house = VfsHouse(folder, handles=HandleMemory(memory))
+        house.downloader.remote = self.downloader.remote
+        return house
 
     def node(self, path: str) -> Node:
         return self.store.nodes.get(self.vfs.tree.resolve(path))
