@@ -203,7 +203,7 @@ class Mounted:
         self.command("umount", self.path, *options)
         assert find_mount_at(self.path) is None
         for pid in daemons:
-            assert _wait_for_end(pid, 10.0), f"process {pid} is still there after the unmount"
+            assert wait_for_end(pid, 10.0), f"process {pid} is still there after the unmount"
 
     def empty_cache(self) -> None:
         """As on another machine; while it is not mounted."""
@@ -245,13 +245,13 @@ class Mounted:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             for pid in pids:
-                assert _wait_for_end(pid, 10.0), f"process {pid} outlives SIGKILL"
+                assert wait_for_end(pid, 10.0), f"process {pid} outlives SIGKILL"
 
     def kill_daemon(self) -> int:
         """SIGKILL for the process that serves the mount, and only for it; its ID."""
         pid = int(self.status()["pid"])
         os.kill(pid, signal.SIGKILL)
-        assert _wait_for_end(pid, 10.0), f"process {pid} outlives SIGKILL"
+        assert wait_for_end(pid, 10.0), f"process {pid} outlives SIGKILL"
         return pid
 
     def dispose(self) -> None:
@@ -273,7 +273,7 @@ def _said(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout + done.stderr
 
 
-def _wait_for_end(pid: int, limit_s: float) -> bool:
+def wait_for_end(pid: int, limit_s: float) -> bool:
     """Whether a process, which need not be a child of ours, has ended in time."""
     try:
         fd = os.pidfd_open(pid)

@@ -152,6 +152,10 @@ class OpenFiles:
             live = _stat_if_dirty(opened)
             if live is not None:
                 size_bytes, mtime_ns, ctime_ns = live.st_size, live.st_mtime_ns, max(ctime_ns, live.st_ctime_ns)
+            elif opened.file is not None and opened.file.generation != node.generation and opened.file.use():
+                # An old revision: whoever has it open could not read beyond the size that the kernel knows.
+                size_bytes = opened.file.size_bytes
+                opened.file.close()
         mode = node.mode if node.writable else node.mode & ~_WRITE_BITS
         return Attributes(node.inode, node.kind, mode, 0 if node.unnamed else 1, size_bytes, mtime_ns, ctime_ns)
 
