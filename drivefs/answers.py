@@ -21,6 +21,7 @@ from drivefs.store.scope import Scope
 from drivefs.store.store import Store
 from drivefs.sync.mirror import Mirror
 from drivefs.sync.order import parked_above
+from drivefs.sync.streaming import Streaming
 from drivefs.sync.uploader import Uploader
 from drivefs.sync.warm import Warmed, Warmer
 from drivefs.why import Why
@@ -46,6 +47,7 @@ class Answers:
         store: Store,
         mirror: Mirror,
         uploader: Uploader,
+        streaming: Streaming,
         warmer: Warmer,
         snapshot_open: Callable[..., None],
         resolve: Callable[[str], Inode],
@@ -57,6 +59,7 @@ class Answers:
         self._store = store
         self._mirror = mirror
         self._uploader = uploader
+        self._streaming = streaming
         self._warmer = warmer
         self._snapshot_open = snapshot_open
         self._resolve = resolve
@@ -123,6 +126,10 @@ class Answers:
                     else None,
                 }
                 for transfer in self._uploader.active()
+            ],
+            "ahead": [
+                {"path": self._path(each.inode), "bytes": each.size_bytes, "done_bytes": each.done_bytes}
+                for each in self._streaming.active()
             ],
             "parked": self._parked(),
             "pause": {"reason": pause.reason, "until": pause.until_s} if pause is not None else None,

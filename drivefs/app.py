@@ -3,7 +3,8 @@
 `drivefs.daemon` calls `run` in the background, `mount --foreground` in its own process. Neither a terminal library
 nor the emulator is loaded here: the process is to stay small.
 
-Threads: FUSE's own and the main thread in `serve`; the uploader's dispatcher and its transfers; downloads; Drive's
+Threads: FUSE's own and the main thread in `serve`; the uploader's dispatcher and its transfers; those of files that
+are sent while they are written; downloads; Drive's
 changes; housekeeping; the control socket; and one that waits for signals, which are blocked everywhere else.
 """
 
@@ -50,6 +51,8 @@ from drivefs.supervisor import ENDING, READY, Link
 from drivefs.sync.downloader import Downloader
 from drivefs.sync.mirror import Mirror
 from drivefs.sync.root import resolve_root
+from drivefs.sync.streaming import AT_ONCE as STREAMED_AT_ONCE
+from drivefs.sync.streaming import Streaming
 from drivefs.sync.trash import Trash
 from drivefs.sync.uploader import LARGE_AT_ONCE, SMALL_AT_ONCE, Uploader
 from drivefs.sync.warm import Warmer
@@ -166,7 +169,11 @@ class Mounted:
         self._mirror = Mirror(store, self._drive)
         self._downloader = Downloader(store, self._drive, self._downloads, free_bytes=self._free_bytes)
         trash = Trash(store, self._drive.at(Priority.PUBLISH), parse_trash_limit(settings.trash_limit))
-        self._uploader = Uploader(store, self._drive, self._mirror, self._downloader, trash, self._uploads)
+        self._ahead = ThreadPoolExecutor(STREAMED_AT_ONCE, "ahead")
+        self._streaming = Streaming(store, self._drive, self._ahead)
+        self._uploader = Uploader(
+            store, self._drive, self._mirror, self._downloader, trash, self._streaming, self._uploads
+        )
         self._vfs = Vfs(
             store,
             self._mirror,
@@ -188,6 +195,7 @@ class Mounted:
             store=store,
             mirror=self._mirror,
             uploader=self._uploader,
+            streaming=self._streaming,
             warmer=Warmer(store, self._mirror, self._downloader, self._warming),
             snapshot_open=self._vfs.snapshot_open,
             resolve=self._vfs.tree.resolve,
@@ -209,6 +217,7 @@ class Mounted:
         self._taken_over = self._vfs.files.take_over()
         threads = [
             threading.Thread(target=self._uploader.run, args=(self._stop,), name="uploader"),
+            threading.Thread(target=self._streaming.run, args=(self._stop,), name="streaming"),
             threading.Thread(target=self._mirror.run, args=(self._stop,), name="changes"),
             threading.Thread(target=self._mirror.listings.run, args=(self._stop,), name="listing"),
             threading.Thread(target=self._housekeeping, name="housekeeping"),
@@ -351,6 +360,7 @@ class Mounted:
             for thread in self._threads:
                 thread.join()
             self._uploads.shutdown(wait=True)
+            self._ahead.shutdown(wait=True)
             # Before the downloads that it waits for.
             self._warming.shutdown(wait=True, cancel_futures=True)
             self._downloads.shutdown(wait=True, cancel_futures=True)

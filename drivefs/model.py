@@ -61,9 +61,10 @@ class Priority(IntEnum):
     READER = 0
     PUBLISH = 1
     CHANGES = 2
-    MIRROR = 3
-    WARM = 4
-    SPECULATION = 5
+    AHEAD = 3
+    MIRROR = 4
+    WARM = 5
+    SPECULATION = 6
 
 
 # --- what Drive says ---

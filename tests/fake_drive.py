@@ -67,6 +67,7 @@ class FakeDrive:
         self.faults: dict[str, list[tuple[str, Exception] | None]] = {}
         self.sessions: dict[SessionUri, Session] = {}
         self.keep_bytes: int | None = None  # of each request of a session, the server keeps no more than this
+        self.grain_bytes = 262_144  # what all requests of a session but the last are multiples of
         self.limit_bytes = limit_bytes
         self.page_files = 1_000
         self._count = itertools.count(1)
@@ -311,7 +312,7 @@ class FakeDrive:
     ) -> SessionState:
         known = self._session(session)
         assert offset == len(known.data), "not where the server is"
-        assert offset + length == total_bytes or length % 262_144 == 0, "not a multiple of 256 KiB"
+        assert offset + length == total_bytes or length % self.grain_bytes == 0, "not a multiple of 256 KiB"
         data = b"".join(
             content.read_at(at, min(1 << 20, offset + length - at)) for at in range(offset, offset + length, 1 << 20)
         )
@@ -325,6 +326,9 @@ class FakeDrive:
             return SessionState(len(known.data), known.done)
 
         return self._call("send", effect)
+
+    def end_session(self, session: SessionUri) -> None:
+        self._call("end_session", lambda: self.sessions.pop(session, None))
 
     def close(self) -> None:
         pass

@@ -11,6 +11,7 @@ from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 from drivefs.sync.downloader import Downloader
 from drivefs.sync.mirror import Mirror
+from drivefs.sync.streaming import Streaming
 from drivefs.sync.trash import Trash
 from drivefs.sync.uploader import Uploader
 from drivefs.sync.warm import Warmer
@@ -37,12 +38,14 @@ class House:
         self.warmer = Warmer(self.store, self.mirror, self.downloader, HereAndNow())
         self.now = time.time() + 1
         self.trash = Trash(self.store, self.drive, self.trash_limit, clock=lambda: self.now)
+        self.streaming = Streaming(self.store, self.drive, HereAndNow(), clock=lambda: self.now, chance=lambda: 0.5)
         self.uploader = Uploader(
             self.store,
             self.drive,
             self.mirror,
             self.downloader,
             self.trash,
+            self.streaming,
             HereAndNow(),
             clock=lambda: self.now,
             chance=lambda: 0.5,

@@ -24,6 +24,7 @@ from drivefs.store.content import ContentStore
 from drivefs.store.store import Store
 from drivefs.sync.downloader import Downloader
 from drivefs.sync.mirror import Mirror
+from drivefs.sync.streaming import Streaming
 from drivefs.sync.trash import Trash
 from drivefs.sync.uploader import Uploader
 from drivefs.vfs.vfs import Vfs
@@ -35,6 +36,9 @@ T = TypeVar("T")
 
 SMALL_BYTES = 200
 """Instead of some megabytes: what takes a session here."""
+
+GRAIN_BYTES = 64
+"""Instead of 256 KiB: what requests of a session are multiples of here."""
 
 BLOCK_BYTES = 64
 """Instead of some megabytes: what is fetched at once here."""
@@ -67,6 +71,7 @@ class WatchedDrive(FakeDrive):
 
     def __init__(self) -> None:
         super().__init__()
+        self.grain_bytes = GRAIN_BYTES
         self.watch: Callable[[str, str], None] = lambda when, method: None
 
     def _call(self, method: str, effect: Callable[[], T]) -> T:
@@ -113,9 +118,18 @@ def scratch_folder() -> Iterator[Path]:
 def small_scale(clock: Clock) -> Iterator[None]:
     """Sizes at which a few bytes take sessions, several blocks and several dispatches; time from `clock`."""
     with ExitStack() as stack:
-        for module in ("publish", "sending", "uploader", "order"):
+        for module in ("publish", "sending", "streaming", "uploader", "order"):
             stack.enter_context(mock.patch(f"drivefs.sync.{module}.SMALL_LIMIT_BYTES", SMALL_BYTES))
         stack.enter_context(mock.patch("drivefs.sync.downloader.BLOCK_BYTES", BLOCK_BYTES))
+        for module in ("sending", "streaming"):
+            stack.enter_context(mock.patch(f"drivefs.sync.{module}.ALIGN_BYTES", GRAIN_BYTES))
+        for name, value in (
+            ("FILE_BYTES", SMALL_BYTES),
+            ("LEAST_BYTES", 64),
+            ("MOST_BYTES", 128),
+            ("GROWING_S", 0.0),
+        ):
+            stack.enter_context(mock.patch(f"drivefs.sync.streaming.{name}", value))
         stack.enter_context(mock.patch("drivefs.sync.uploader.SMALL_AT_ONCE", 2))
         stack.enter_context(mock.patch("drivefs.sync.uploader.LARGE_AT_ONCE", 1))
         stack.enter_context(mock.patch("drivefs.sync.uploader.IDS_AT_ONCE", 5))
@@ -153,12 +167,14 @@ class Whole:
             self.mirror = Mirror(self.store, self.drive)
             self.mirror.start()
             self.downloader = Downloader(self.store, self.drive, AtOnce())
+            self.streaming = Streaming(self.store, self.drive, AtOnce(), clock=self.clock.time, chance=lambda: 0.5)
             self.uploader = Uploader(
                 self.store,
                 self.drive,
                 self.mirror,
                 self.downloader,
                 Trash(self.store, self.drive, TrashLimit(), clock=self.clock.time),
+                self.streaming,
                 AtOnce(),
                 clock=self.clock.time,
                 chance=lambda: 0.5,
@@ -208,8 +224,9 @@ class Whole:
     # --- time ---
 
     def dispatch(self, after_s: float = 1.0) -> float:
-        """Let time pass, then publish what may start."""
+        """Let time pass, then send ahead what grows, and publish what may start."""
         self.clock.advance(after_s)
+        self.streaming.tick()
         return self.uploader.dispatch()
 
     def drain(self, limit: int = 300) -> None:

@@ -142,6 +142,10 @@ class Drive(Protocol):
         """
         ...
 
+    def end_session(self, session: SessionUri) -> None:
+        """Nobody goes on with a session that is not complete; one that is gone already is no error."""
+        ...
+
     def close(self) -> None:
         """Drop all connections; calls under way end with `Unreachable`."""
         ...

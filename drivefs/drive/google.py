@@ -9,6 +9,7 @@ from __future__ import annotations
 import random as system_random
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from urllib.parse import urljoin, urlsplit
 
 import google.auth.credentials
@@ -37,7 +38,7 @@ from drivefs.drive.replies import (
 )
 from drivefs.drive.service import PAGE_SIZE, Call, Service
 from drivefs.drive.upload import Multipart, content_range, media_type, pieces
-from drivefs.errors import BadReply, Refused, RemoteNotFound
+from drivefs.errors import BadReply, Refused, RemoteNotFound, SessionGone
 from drivefs.model import (
     ROOT_ALIAS,
     About,
@@ -232,6 +233,17 @@ class GoogleDrive:
         self, session: SessionUri, content: Content, offset: int, length: int, total_bytes: int | None
     ) -> SessionState:
         return self._put(session, content, offset, length, total_bytes)
+
+    def end_session(self, session: SessionUri) -> None:
+        way = Way(Lane.CALL, Effort.READ, self._priority, reading=True)
+        with suppress(SessionGone):
+            # 499 is what Google's servers say to it, as if the client had gone in the midst of an upload.
+            self._caller.exchange(
+                Call("DELETE", session, {"content-length": "0"}, None),
+                way,
+                expected=(200, 204, 499),
+                asked=Asked.SESSION,
+            )
 
     def _put(
         self, session: SessionUri, content: Content | None, offset: int, length: int, total_bytes: int | None

@@ -43,6 +43,7 @@ class ContentStore:
         self._folder = folder
         folder.mkdir(mode=0o700, exist_ok=True)
         self._rows = Generations(db)
+        self.sent_ahead = self._rows.sent_ahead
         self._opened = OpenFiles(db, self._rows)
         self._lock = threading.Lock()
         self._closed_unsynced: set[Generation] = set()  # guarded by _lock
@@ -55,7 +56,9 @@ class ContentStore:
 
     def create(self, inode: Inode) -> ContentFile:
         """A new, empty, OPEN generation; the caller closes it."""
-        return self._add(inode, State.OPEN, 0, None)
+        file = self._add(inode, State.OPEN, 0, None)
+        file.front_bytes = 0
+        return file
 
     def create_clean(self, inode: Inode, size_bytes: int, base: Base) -> ContentFile:
         """A CLEAN generation of which nothing is here yet; the caller fills and closes it."""
@@ -132,6 +135,8 @@ class ContentStore:
         The caller holds a use of `file`, which is given back when another is returned, and the only right to call
         this for its inode. Commits before the first byte can change, so that a crash finds it dirty.
         """
+        if file.state is not State.OPEN:
+            file.lose_ahead()
         with self._db.transaction():
             if file.state is State.OPEN:
                 return file
@@ -190,6 +195,7 @@ class ContentStore:
         """The kernel writes it from now on (or, with -1, one writer less does so)."""
         with self._db.transaction_lock():
             file.direct_writers += count
+            file.was_direct = True
             file.unsynced = True
 
     def _copy(self, file: ContentFile, limit_bytes: int | None = COPY_LIMIT_BYTES) -> ContentFile | None:
@@ -278,6 +284,12 @@ class ContentStore:
         """How many generations are open and changed, and their bytes."""
         sizes = [file.size_bytes for file in self._opened.all() if file.state is State.OPEN]
         return len(sizes), sum(sizes)
+
+    def growing(self, size_bytes: int) -> list[ContentFile]:
+        """The OPEN generations of which at least that much is written from the beginning on."""
+        return [
+            file for file in self._opened.all() if file.state is State.OPEN and file.written_ahead_bytes >= size_bytes
+        ]
 
     def drop_unused(self, generation: Generation) -> bool:
         """Forget a CLEAN generation and its bytes unless somebody has it open; whether it is gone."""

@@ -14,7 +14,7 @@ import threading
 from drivefs.errors import CacheDamaged, CacheFull, Superseded
 from drivefs.model import Generation, Inode
 from drivefs.store.db import Database
-from drivefs.store.disk import start_writeback, write_all
+from drivefs.store.disk import data_from_start, start_writeback, write_all
 from drivefs.store.generations import Base, Generations, State
 from drivefs.store.ranges import Ranges
 
@@ -121,9 +121,12 @@ class ContentFile:
         self.ranges = Ranges()  # meaningful while base is set
         self.fetched_bytes = 0  # of `ranges`, from Drive since they were saved
         self.unsynced = False
+        self.front_bytes: int | None = None  # written from the beginning on; None: it did not begin empty
+        self._ahead_bytes: int | None = None  # of these, how many have left for Drive; None: no session has any
         self._was_clean_as: tuple[int, int, int] | None = None  # what `fingerprint` was when CLEAN became OPEN
         # Guarded by the database's lock:
         self.direct_writers = 0  # through whom the kernel may write it, unseen
+        self.was_direct = False  # there was one
         self.state = state
         self.claims = 0
         self.claim_epoch = 0  # grows when the content is taken back from uploads
@@ -196,6 +199,8 @@ class ContentFile:
         """Write all of `data` into an OPEN generation. Raises CacheFull; what fitted then stays."""
         with self.lock:
             self.forget_fingerprint()
+            if self._ahead_bytes is not None and offset < self._ahead_bytes:
+                self.lose_ahead()
             size = self.size_bytes
             done = 0
             view = memoryview(data)
@@ -212,6 +217,8 @@ class ContentFile:
                 raise CacheDamaged(f"Content file {self.generation} cannot be written: {error}.") from error
             finally:
                 self.unsynced = True
+                if self.front_bytes is not None and offset <= self.front_bytes:
+                    self.front_bytes = max(self.front_bytes, offset + done)
                 if self.base is not None and done:
                     # The bytes come before their record: a crash between leaves the old content, not a hole.
                     self._record(offset, min(offset + done, size))
@@ -229,6 +236,12 @@ class ContentFile:
             if size == old:
                 return
             self.forget_fingerprint()
+            if self._ahead_bytes is not None and size <= self._ahead_bytes:
+                self.lose_ahead()
+            if size == 0:
+                self.front_bytes = 0
+            elif self.front_bytes is not None:
+                self.front_bytes = min(self.front_bytes, size)
             if self.base is not None and size < old:
                 self.ranges.cut(size)
                 self.save_ranges()
@@ -282,6 +295,47 @@ class ContentFile:
             if settle and self.ranges.covers(0, self.size_bytes):
                 self.mark_whole()
 
+    # --- what leaves for Drive while it is written ---
+
+    @property
+    def written_ahead_bytes(self) -> int:
+        """How much is written from the beginning on, of a generation that began empty and is all here."""
+        front = self.front_bytes
+        if front is None or self.base is not None:
+            return 0
+        return data_from_start(self._fd) if self.was_direct else front
+
+    def begin_ahead(self) -> None:
+        """From now on a change of what `read_ahead` gave is noticed, unless the kernel makes it."""
+        with self.lock:
+            self._ahead_bytes = 0
+
+    def lose_ahead(self) -> None:
+        """What has left for Drive is not the beginning of the content any more: nobody goes on with it. Commits."""
+        with self.lock:
+            self._ahead_bytes = None
+            # Of a session of an earlier process too.
+            self._opened.rows.sent_ahead.forget(self.generation)
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether what `read_ahead` gave is still the content's beginning, as far as is known."""
+        return self._ahead_bytes is not None
+
+    def read_ahead(self, offset: int, length: int) -> bytes:
+        """Bytes that leave for Drive while others may be written. Raises Superseded when one that did has changed."""
+        with self.lock:
+            if self._ahead_bytes is not None:
+                self._ahead_bytes = max(self._ahead_bytes, offset + length)
+        data = self.read(offset, length)
+        if not self.is_ahead:
+            raise Superseded(f"The beginning of content file {self.generation} has changed.")
+        return data
+
+    def start_writeback(self) -> None:
+        """Let the disk begin to write what `sync` will wait for."""
+        start_writeback(self._fd)
+
     def sync(self) -> None:
         """Flush the bytes to the disk. Holds no lock meanwhile."""
         with self.lock:
@@ -331,7 +385,7 @@ class Claim:
 
     def begin_sync(self) -> None:
         """Let the disk begin to write what `sync` will wait for."""
-        start_writeback(self.file.fd)
+        self.file.start_writeback()
 
     def sync(self) -> None:
         self.file.sync()

@@ -42,6 +42,16 @@ def sync_disk(fd: int) -> None:
     _libc.syncfs(fd)
 
 
+def data_from_start(fd: int) -> int:
+    """Where the first hole of a file is, or its end: lseek(2), SEEK_HOLE."""
+    try:
+        return os.lseek(fd, 0, os.SEEK_HOLE)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return 0  # it is empty
+        raise
+
+
 def share_blocks(source_fd: int, target_fd: int) -> None:
     """Make the target a copy of the source at once, where the disk can do that."""
     fcntl.ioctl(target_fd, _FICLONE, source_fd)

@@ -16,6 +16,7 @@ from drivefs.errors import CacheDamaged
 from drivefs.model import DriveId, Generation, Inode, RevisionId
 from drivefs.store.db import Database
 from drivefs.store.ranges import Ranges
+from drivefs.store.sent_ahead import SentAheadRows
 
 _HELD_BYTES = (
     "CASE WHEN whole THEN size_bytes ELSE"
@@ -45,6 +46,7 @@ class Generations:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self.sent_ahead = SentAheadRows(db)
 
     def add(self, inode: Inode, state: State, size_bytes: int, base: Base | None) -> Generation:
         cursor = self._db.run(
@@ -73,6 +75,7 @@ class Generations:
         with self._db.transaction():
             self._db.run("DELETE FROM generations WHERE generation = ?", (generation,))
             self._db.run("DELETE FROM ranges WHERE generation = ?", (generation,))
+            self.sent_ahead.forget(generation)
 
     def base(self, row: sqlite3.Row) -> Base | None:
         return None if row["whole"] else Base(DriveId(row["base_id"]), RevisionId(row["base_revision"]))

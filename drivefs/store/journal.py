@@ -233,6 +233,22 @@ class Journal(Queue):
             self._db.run("DELETE FROM spare_ids WHERE drive_id = ?", (drive_id,))
             return self._nodes.update(inode, drive_id=drive_id)
 
+    def bound_id(self, job: Job) -> DriveId | None:
+        """The ID that a content which was sent ahead creates; None when there is none, or another node has it."""
+        ahead = self._content.sent_ahead.find(job.generation) if job.generation is not None else None
+        if ahead is None or not ahead.fresh or self._nodes.find_by_drive_id(ahead.drive_id) is not None:
+            return None
+        return ahead.drive_id
+
+    def go_on(self, job: Job, session: SessionUri) -> None:
+        """The session in which a content was sent ahead is that of its job from now on."""
+        assert job.generation is not None
+        with self._db.transaction():
+            ahead = self._content.sent_ahead.find(job.generation)
+            if ahead is not None:
+                self.set_session(job, ahead.drive_id, session)
+                self._content.sent_ahead.forget(job.generation)
+
     def spare_ids(self, count: int) -> list[DriveId]:
         """Up to `count` generated IDs that nothing uses."""
         return [DriveId(row[0]) for row in self._db.rows("SELECT drive_id FROM spare_ids LIMIT ?", (count,))]

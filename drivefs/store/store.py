@@ -14,6 +14,7 @@ from drivefs.store.content import ContentStore
 from drivefs.store.content_file import ContentFile
 from drivefs.store.db import Database
 from drivefs.store.generations import Base, State
+from drivefs.store.habits import Habits
 from drivefs.store.journal import Journal
 from drivefs.store.nodes import Node, Nodes
 from drivefs.store.requests import Requests
@@ -36,6 +37,7 @@ class Store:
         self.folder = folder
         self.db = Database(folder)
         self.nodes = Nodes(self.db)
+        self.habits = Habits()
         self.content = ContentStore(self.db, folder / "content")
         self.journal = Journal(self.db, self.nodes, self.content)
         self.requests = Requests(self.db)

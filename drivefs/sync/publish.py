@@ -20,7 +20,7 @@ from drivefs.sync.conflicts import keep_beneath, set_aside
 from drivefs.sync.metadata import remote_meta, to_create, to_update, wanted_name
 from drivefs.sync.mirror import Mirror
 from drivefs.sync.order import SMALL_LIMIT_BYTES
-from drivefs.sync.sending import Content, LinkTarget, Outgoing, Progress, Sender
+from drivefs.sync.sending import Content, Head, LinkTarget, Outgoing, Progress, Sender
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +37,17 @@ class Publisher:
         self._drive = drive
         self._sender = Sender(store, drive)
 
-    def publish(self, job: Job, node: Node, claim: Claim | None, progress: Progress) -> None:
-        """Make Drive agree with `node` and `claim`, and note it. Raises DriveError, Superseded, CacheDamaged."""
+    def publish(
+        self, job: Job, node: Node, claim: Claim | None, progress: Progress, head: Head | None = None
+    ) -> None:
+        """Make Drive agree with `node` and `claim`, of which it has the `head` already, and note it. Raises
+        DriveError, Superseded, CacheDamaged."""
         if node.unnamed:
             self._remove(node)
             return
         content: Content | None = None
         if claim is not None:
-            content = Outgoing(claim, progress)
+            content = Outgoing(claim, progress, head)
         elif node.kind is Kind.SYMLINK and node.ours and node.target is not None:
             link = LinkTarget(node.target)
             content = link if node.md5 != link.md5() else None
@@ -53,7 +56,9 @@ class Publisher:
             return  # its job goes on under another identity
         if content is not None:
             remote = self._with_content(job, node, content, known)
-            if job.session is not None:
+            if head is not None:
+                remote = self._with_attributes(self._seen(node, remote), remote)
+            elif job.session is not None:
                 resumed = self._with_what_changed(job, node, content, remote)
                 if resumed is None:
                     return
@@ -202,6 +207,10 @@ class Publisher:
         node = self._seen(node, remote)
         if self._is_not_ours(job, node, now, content):
             return None
+        return self._with_attributes(node, remote)
+
+    def _with_attributes(self, node: Node, remote: RemoteFile) -> RemoteFile:
+        """After a session that had begun with the name and attributes of its time."""
         if not self._differs(node):
             return remote
         return self._drive.update(self._update_target(node, with_content=False))
@@ -227,6 +236,8 @@ class Publisher:
             except IdInUse:
                 # An earlier try had worked, though its reply was lost.
                 known = self._drive.get(node.drive_id)
+                if isinstance(content, Outgoing):
+                    content.head = None  # its session would create the file once more
         assert known is not None
         node = self._seen(node, known)
         if known.size_bytes == content.size_bytes and known.md5 == content.md5():

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from drivefs.drive.api import Drive
 from drivefs.errors import BadReply, ServerFault, SessionGone, Unreachable
@@ -20,6 +21,9 @@ from drivefs.store.content_file import Claim
 from drivefs.store.queue import Job
 from drivefs.store.store import Store
 from drivefs.sync.order import SMALL_LIMIT_BYTES
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as _Md5
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +49,56 @@ class Progress:
     drive_id: DriveId | None = None
 
 
+class Digest:
+    """The md5 of a content's beginning, and what it was at each grain behind the last byte that Drive confirmed."""
+
+    def __init__(self) -> None:
+        self.base_bytes = 0
+        self.size_bytes = 0
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._marks = [self._md5.copy()]
+
+    def add(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            room = ALIGN_BYTES - self.size_bytes % ALIGN_BYTES
+            self._md5.update(view[:room])
+            self.size_bytes += len(view[:room])
+            view = view[room:]
+            if self.size_bytes % ALIGN_BYTES == 0:
+                self._marks.append(self._md5.copy())
+
+    def go_back(self, offset: int) -> None:
+        """What lies behind `offset`, which is a mark, is to be added again."""
+        del self._marks[(offset - self.base_bytes) // ALIGN_BYTES + 1 :]
+        self._md5, self.size_bytes = self._marks[-1].copy(), offset
+
+    def has_mark(self, offset: int) -> bool:
+        return self.base_bytes <= offset <= self.size_bytes and offset % ALIGN_BYTES == 0
+
+    def confirm(self, offset: int) -> None:
+        """Nobody will go back behind `offset`, which is a mark."""
+        del self._marks[: (offset - self.base_bytes) // ALIGN_BYTES]
+        self.base_bytes = offset
+
+    def marks(self) -> bytes:
+        """The md5 at `base_bytes` and at each grain from there on, one after the other."""
+        return b"".join(mark.digest() for mark in self._marks)
+
+    def copy(self) -> _Md5:
+        return self._md5.copy()
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The beginning of a content that a session holds already, and is known to be right."""
+
+    session: SessionUri
+    size_bytes: int
+    md5: _Md5
+    """Of that beginning."""
+
+
 class Outgoing:
     """A claim as the upload reads it: counts, and computes the checksum of what is read in order.
 
@@ -52,11 +106,12 @@ class Outgoing:
     and still Drive shows nothing that a power cut could take from here.
     """
 
-    def __init__(self, claim: Claim, progress: Progress) -> None:
+    def __init__(self, claim: Claim, progress: Progress, head: Head | None = None) -> None:
         self._claim = claim
         self._progress = progress
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self._hashed_bytes = 0
+        self.head = head
+        self._md5 = head.md5 if head is not None else hashlib.md5(usedforsecurity=False)
+        self._hashed_bytes = head.size_bytes if head is not None else 0
         self.before_last: Callable[[], None] | None = None
         """Called before the last byte leaves."""
         self.size_bytes = claim.size_bytes
@@ -120,16 +175,20 @@ class Sender:
         else:
             remote = self._send_large(job, target, content)
         if remote.md5 != content.md5():
-            if remote.md5 is not None:
-                # Damaged on its way, and ours all the same: the next try replaces it.
-                self._store.journal.set_tried(target.id, remote.md5)
+            with self._store.db.transaction():
+                # Damaged on its way, and ours all the same: the next try replaces it, by a session of its own.
+                self._store.journal.set_session(job, target.id, None)
+                if remote.md5 is not None:
+                    self._store.journal.set_tried(target.id, remote.md5)
             raise BadReply(f"Drive's checksum of {target.id} is not that of what was sent: it is sent again.")
         return remote
 
     def _send_large(self, job: Job, target: UploadTarget, content: Content) -> RemoteFile:
         total = content.size_bytes
         session, offset = job.session, 0
-        if session is not None:
+        if isinstance(content, Outgoing) and content.head is not None:
+            session, offset = content.head.session, content.head.size_bytes
+        elif session is not None:
             try:
                 state = self._drive.session_state(session, total)
                 if state.file is not None:

@@ -39,6 +39,7 @@ from drivefs.sync.mirror import Mirror
 from drivefs.sync.order import SMALL_LIMIT_BYTES, publishable
 from drivefs.sync.publish import Publisher
 from drivefs.sync.sending import Progress
+from drivefs.sync.streaming import Streaming
 from drivefs.sync.trash import Trash
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ class Uploader:
         mirror: Mirror,
         downloader: Downloader,
         trash: Trash,
+        streaming: Streaming,
         executor: Executor,
         *,
         clock: Callable[[], float] = time.time,
@@ -106,6 +108,7 @@ class Uploader:
         self._drive = drive.at(Priority.PUBLISH)
         self._downloader = downloader
         self._trash = trash
+        self._streaming = streaming
         self._trash_lock = threading.Lock()  # one sweep at a time
         self._next_sweep_s = 0.0  # the dispatcher's own
         self._publisher = Publisher(store, self._drive, mirror)
@@ -256,7 +259,7 @@ class Uploader:
                 journal.park(job.inode, str(error))
                 return None
             if node.drive_id is None and not node.unnamed:
-                node = journal.reserve_id(node.inode, ids.pop())
+                node = journal.reserve_id(node.inode, journal.bound_id(job) or ids.pop())
             return job, node, claim
 
     # --- one job, on a thread of the executor ---
@@ -264,9 +267,13 @@ class Uploader:
     def _publish(self, job: Job, node: Node, claim: Claim | None, progress: Progress) -> None:
         journal = self._store.journal
         try:
+            head = None
             if claim is not None:
                 self._downloader.ensure(claim.file, 0, claim.size_bytes)
-            self._publisher.publish(job, node, claim, progress)
+                head = self._streaming.take(claim, node)
+                if head is not None:
+                    journal.go_on(job, head.session)
+            self._publisher.publish(job, node, claim, progress, head)
             self._pause = None
         except Superseded:
             pass  # newer content is coming, and has or gets a job of its own

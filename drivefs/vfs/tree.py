@@ -280,6 +280,8 @@ class Tree:
             self._touch(parent, now_ns)
             if new_parent != parent:
                 self._touch(new_parent, now_ns)
+        if moved.kind is Kind.FILE:
+            self._store.habits.renamed(parent, name, new_parent, new_name)
 
     def _check_move(self, source: Node, new_parent: Inode, target: Node | None, flags: int) -> None:
         if self._folder(new_parent).unnamed:

@@ -22,7 +22,17 @@ from tests.model.steps import Step
 from tests.model.world import World
 from tests.whole import Clock, Image
 
-CHANGING = {"create", "update", "trash", "delete", "upload_small", "start_session", "send", "generate_ids"}
+CHANGING = {
+    "create",
+    "update",
+    "trash",
+    "delete",
+    "upload_small",
+    "start_session",
+    "send",
+    "end_session",
+    "generate_ids",
+}
 
 
 class _Os:

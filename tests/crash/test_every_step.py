@@ -80,6 +80,17 @@ SCRIPTS: dict[str, list[Step]] = {
         *(steps.Rename(A, B), steps.SyncHandle(0), steps.Snapshot(), Dispatch(1), steps.WriteHandle(0, 0, OTHER)),
         *(steps.Unlink(B), steps.WriteHandle(0, 9, OTHER), Dispatch(1), write(B), steps.CloseHandle(0), Dispatch(1)),
     ],
+    "streams": [
+        steps.Open(A, os.O_RDWR | os.O_CREAT),
+        *(steps.GrowHandle(0, LARGE), Dispatch(1), steps.GrowHandle(0, LARGE), Dispatch(1), steps.CloseHandle(0)),
+        *(Dispatch(1), Dispatch(1), steps.Open(A, os.O_RDWR | os.O_TRUNC), steps.GrowHandle(0, LARGE), Dispatch(1)),
+        *(steps.GrowHandle(0, SMALL), Dispatch(1), steps.WriteHandle(0, 3, OTHER), Dispatch(1), steps.CloseHandle(0)),
+        *(Dispatch(1), Dispatch(1), steps.Open(TMP, os.O_RDWR | os.O_CREAT), steps.GrowHandle(0, LARGE), Dispatch(1)),
+        *(steps.CloseHandle(0), steps.Rename(TMP, A), Dispatch(1), Dispatch(1)),
+        *(steps.Open(TMP, os.O_RDWR | os.O_CREAT), steps.GrowHandle(0, LARGE), Dispatch(1), steps.CloseHandle(0)),
+        *(steps.Rename(TMP, A), Dispatch(1), Dispatch(1), steps.Open(B, os.O_RDWR | os.O_CREAT)),
+        *(steps.GrowHandle(0, LARGE), Dispatch(1), steps.Unlink(B), Dispatch(1), steps.CloseHandle(0), Dispatch(1)),
+    ],
     "a poor line": [
         *(steps.KeepBytes(100), steps.Fault("send", "unreachable", True, 0, 1), write(A, LARGE), write(B)),
         Dispatch(1),

@@ -159,6 +159,19 @@ class WriteHandle(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class GrowHandle(Step):
+    """Go on at the end."""
+
+    handle: int
+    data: Bytes
+
+    def run(self, world: World) -> None:
+        if world.handles:
+            handle = world.handles[self.handle % len(world.handles)]
+            _pwrite(world, handle, len(handle.entry.data), self.data.made())
+
+
+@dataclass(frozen=True, slots=True)
 class TruncateHandle(Step):
     handle: int
     size_bytes: int

@@ -53,6 +53,7 @@ local: st.SearchStrategy[Step] = st.one_of(
 )
 opens = st.builds(steps.Open, places, open_flags)
 handle_writes = st.builds(steps.WriteHandle, handles, offsets, data)
+growths = st.builds(steps.GrowHandle, handles, data)
 on_handles: st.SearchStrategy[Step] = st.one_of(
     st.builds(steps.TruncateHandle, handles, lengths),
     st.builds(steps.SyncHandle, handles),
@@ -76,7 +77,7 @@ faults: st.SearchStrategy[Step] = st.one_of(
         st.integers(0, 2),
         st.integers(1, 8),
     ),
-    st.builds(steps.KeepBytes, st.sampled_from((None, 10, 100))),
+    st.builds(steps.KeepBytes, st.sampled_from((None, 10, 100, 128))),
     st.just(steps.NoFaults()),
     st.just(steps.ExpireSessions()),
 )
@@ -89,7 +90,13 @@ eventful = st.one_of(
         passes_s,
         step_at=st.integers(1, 8),
         step=st.one_of(
-            writes, renames, local, handle_writes, on_handles, st.sampled_from((steps.Snapshot(), steps.Evict()))
+            writes,
+            renames,
+            local,
+            handle_writes,
+            growths,
+            on_handles,
+            st.sampled_from((steps.Snapshot(), steps.Evict())),
         ),
     ),
 )
@@ -144,6 +151,10 @@ class Mount(RuleBasedStateMachine):
 
     @rule(step=handle_writes)
     def write_handle(self, step: Step) -> None:
+        self.do(step)
+
+    @rule(step=growths)
+    def grow_handle(self, step: Step) -> None:
         self.do(step)
 
     @rule(step=on_handles)

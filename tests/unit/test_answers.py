@@ -33,6 +33,7 @@ def answers_of(house: House, snapshot: Any = lambda *chosen: None) -> Answers:
         store=house.store,
         mirror=house.mirror,
         uploader=house.uploader,
+        streaming=house.streaming,
         warmer=house.warmer,
         snapshot_open=snapshot,
         resolve=lambda path: house.node(path).inode,

@@ -1,0 +1,444 @@
+"""Sends the beginning of large files while they are written, and while they wait for their turn.
+
+`run` is the body of one thread; each request goes on a thread of the executor given. No lock is held meanwhile, and
+nothing here makes anything show on Drive: the last byte is the uploader's, which takes a stream over by `take`.
+
+What is sent is the content from its first byte to where it is written without a gap. When a byte of that is changed
+afterwards, the stream is given up before the change (ContentFile.lose_ahead); changes that the kernel makes unseen,
+and those before a crash, show in the digest of what was sent, which is compared in `take`. Durable when: a session
+is flushed to the disk before its first byte leaves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+
+from drivefs.drive.api import Drive
+from drivefs.errors import (
+    CacheDamaged,
+    DriveError,
+    DrivefsError,
+    IdInUse,
+    QueueBlocked,
+    RateLimited,
+    RemoteNotFound,
+    ServerFault,
+    SessionGone,
+    SignInNeeded,
+    Superseded,
+    Unreachable,
+)
+from drivefs.model import (
+    CreateTarget,
+    DriveId,
+    Generation,
+    Inode,
+    Kind,
+    Metadata,
+    Priority,
+    SessionUri,
+    UpdateTarget,
+    UploadTarget,
+)
+from drivefs.store.content_file import Claim, ContentFile
+from drivefs.store.generations import State
+from drivefs.store.habits import is_temporary
+from drivefs.store.nodes import Node
+from drivefs.store.store import Store
+from drivefs.sync.metadata import to_create
+from drivefs.sync.order import SMALL_LIMIT_BYTES
+from drivefs.sync.sending import ALIGN_BYTES, Digest, Head
+
+log = logging.getLogger(__name__)
+
+FILE_BYTES = 32 << 20
+"""A smaller file is not worth a session before it is closed."""
+
+LEAST_BYTES = 8 << 20
+MOST_BYTES = 64 << 20
+"""What one request carries: some 32 MiB. Less when the line is faster than the writer, so that little is left to send
+at the close; more when it is slower, so that fewer round trips are."""
+
+GROWING_S = 1.0
+"""A file that is large and still written after this time is being written for long. What is written at the speed of
+the disk is closed by then, and goes in fewer requests."""
+
+STREAMS = 8
+"""Files at a time; of them as many are sent at once as the executor has threads."""
+
+AT_ONCE = 2
+"""Requests at a time."""
+
+BETWEEN_S = 0.25
+
+IDS_AT_ONCE = 10
+
+REST_LIMIT_S = 64.0
+BLOCKED_S = 60.0
+"""After an error of Drive nothing is sent ahead for a while: what is closed is tried more often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """A file of which a part is on Drive's side, and may still be written."""
+
+    inode: Inode
+    size_bytes: int
+    done_bytes: int
+
+
+class _Stream:
+    """One content on its way (a `drive.api.Content`). Entered by one thread at a time."""
+
+    def __init__(self, store: Store, file: ContentFile, drive_id: DriveId, *, fresh: bool) -> None:
+        self.file = file
+        self.drive_id = drive_id
+        self.fresh = fresh
+        self.session: SessionUri | None = None
+        self.digest = Digest()
+        self.unsure = False  # how much Drive has is to be asked
+        self.busy = False  # guarded by Streaming's lock
+        self.taken = False  # guarded by Streaming's lock: the uploader goes on with it
+        self._store = store
+
+    @property
+    def generation(self) -> Generation:
+        return self.file.generation
+
+    @property
+    def size_bytes(self) -> int:
+        return self.file.size_bytes
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """The next bytes, noted before they leave; or some that were sent already once more. Raises Superseded."""
+        if offset < self.digest.size_bytes:
+            self.digest.go_back(offset)
+        data = self.file.read_ahead(offset, length)
+        self.digest.add(data)
+        if not self._store.content.sent_ahead.note(self.generation, self.digest.base_bytes, self.digest.marks()):
+            raise Superseded(f"What was sent of content file {self.generation} was given up.")
+        return data
+
+    def waiting_bytes(self) -> int:
+        """What could be sent now: whole grains, and never the last byte of what may be all."""
+        written = self.file.size_bytes if self.file.state is State.SEALED else self.file.written_ahead_bytes
+        return max(0, written - 1) // ALIGN_BYTES * ALIGN_BYTES - self.digest.base_bytes
+
+
+class Streaming:
+    """The streams of one mount."""
+
+    def __init__(
+        self,
+        store: Store,
+        drive: Drive,
+        executor: Executor,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """`executor` has AT_ONCE threads."""
+        self._store = store
+        self._drive = drive.at(Priority.AHEAD)
+        self._executor = executor
+        self._clock = clock
+        self._chance = chance
+        self._changed = threading.Condition()
+        # Guarded by _changed's lock:
+        self._streams: dict[Generation, _Stream] = {}
+        self._under_way = 0
+        self._failures = 0
+        self._rest_until_s = 0.0
+        # The ticking thread's own:
+        self._large_since_s: dict[Generation, float] = {}
+        # Guarded by _changed's lock:
+        self._ids: list[DriveId] = []
+
+    def active(self) -> list[Sending]:
+        """For status: what is sent ahead."""
+        with self._changed:
+            streams = [stream for stream in self._streams.values() if stream.session is not None]
+        return [Sending(each.file.inode, each.file.size_bytes, each.digest.base_bytes) for each in streams]
+
+    def run(self, stop: threading.Event) -> None:
+        """Send ahead until `stop` is set; then wait for what is under way."""
+        while not stop.wait(BETWEEN_S):
+            try:
+                self.tick()
+            except DrivefsError as error:
+                log.warning("Nothing can be sent ahead for now: %s", error)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._under_way)
+            streams, self._streams = self._streams, {}
+        for stream in streams.values():
+            stream.file.close()
+
+    def tick(self) -> None:
+        """Take what is growing, let go of what has lost its use, and send what there is."""
+        self._drop_useless()
+        self._find_growing()
+        with self._changed:
+            if self._clock() < self._rest_until_s:
+                return
+            ready: list[_Stream] = []
+            for stream in self._streams.values():
+                if self._under_way + len(ready) >= AT_ONCE:
+                    break
+                if not stream.busy and not stream.taken and self._length(stream):
+                    stream.busy = True
+                    ready.append(stream)
+            self._under_way += len(ready)
+        for stream in ready:
+            self._executor.submit(self._advance, stream)
+
+    # --- which ---
+
+    def _find_growing(self) -> None:
+        now_s = self._clock()
+        since_s = self._large_since_s
+        growing = {file.generation: file for file in self._store.content.growing(FILE_BYTES)}
+        self._large_since_s = {generation: since_s.get(generation, now_s) for generation in growing}
+        for generation, file in growing.items():
+            with self._changed:
+                if generation in self._streams or len(self._streams) >= STREAMS:
+                    continue
+            if now_s - self._large_since_s[generation] >= GROWING_S:
+                self._open(file)
+
+    def _open(self, file: ContentFile) -> None:
+        node = self._store.nodes.find(file.inode)
+        if node is None or node.unnamed or node.generation != file.generation or not file.use():
+            return
+        stream = self._stream(node, file)
+        if stream is None:
+            file.close()
+            return
+        with self._changed:
+            self._streams[file.generation] = stream
+
+    def _stream(self, node: Node, file: ContentFile) -> _Stream | None:
+        """Where the content may be sent: into the ID that the file has, or that of the file which it will replace, if
+        those of its name did so; or else a new one. None when a stream would be in vain."""
+        assert node.parent is not None
+        name, habits = node.name or "", self._store.habits
+        if not habits.is_worth_it(name):
+            return None
+        if node.drive_id is not None:
+            # An ID without confirmation is one whose create may be under way.
+            return None if node.confirmed_ns is None else _Stream(self._store, file, node.drive_id, fresh=False)
+        place = habits.target_of(node.parent, name)
+        target = self._store.nodes.find_child(*place) if place is not None else None
+        if target is not None and target.drive_id is not None:
+            known = target.kind is Kind.FILE and target.confirmed_ns is not None
+            return _Stream(self._store, file, target.drive_id, fresh=False) if known else None
+        if place is None and is_temporary(name):
+            return None
+        parent = self._store.nodes.find(node.parent)
+        if parent is None or parent.drive_id is None or parent.confirmed_ns is None:
+            return None
+        return _Stream(self._store, file, DriveId(""), fresh=True)  # an ID is asked for when the session begins
+
+    def _drop_useless(self) -> None:
+        """What was removed, replaced or changed in its beginning, or is bound to what it no longer becomes."""
+        with self._changed:
+            idle = [stream for stream in self._streams.values() if not (stream.busy or stream.taken)]
+        for stream in idle:
+            if not self._is_useful(stream):
+                self._give_up(stream)
+
+    def _is_useful(self, stream: _Stream) -> bool:
+        node = self._store.nodes.find(stream.file.inode)
+        if node is None or node.unnamed:
+            return False
+        if stream.session is None:
+            if node.generation != stream.generation:
+                return False
+        elif self._store.content.sent_ahead.find(stream.generation) is None:
+            return False
+        if node.drive_id is not None:
+            return node.drive_id == stream.drive_id
+        return stream.fresh or self._store.nodes.find_by_drive_id(stream.drive_id) is not None
+
+    # --- one request after another, on a thread of the executor ---
+
+    def _length(self, stream: _Stream) -> int:
+        """What its next request carries; 0 when it is to wait."""
+        waiting = stream.waiting_bytes()
+        if waiting < LEAST_BYTES or self._clock() < self._rest_until_s:
+            return 0
+        if stream.file.state is State.OPEN and self._store.content.sent_ahead.others_wait(SMALL_LIMIT_BYTES):
+            return 0  # what is closed goes first
+        return min(waiting, MOST_BYTES)
+
+    def _advance(self, stream: _Stream) -> None:
+        lost = False
+        try:
+            while not stream.taken and (length := self._length(stream)):
+                self._send(stream, length)
+            self._failures = 0
+        except (Unreachable, ServerFault, RateLimited, QueueBlocked, SignInNeeded) as error:
+            stream.unsure = True
+            self._rest(error)
+        except (Superseded, SessionGone, RemoteNotFound, IdInUse) as error:
+            log.info("What was sent ahead is given up: %s", error)
+            lost = True
+        except (DriveError, CacheDamaged) as error:
+            log.warning("A file is not sent before it is closed: %s", error)
+            lost = True
+            self._rest(error)
+        except BaseException:
+            log.exception("Sending ahead failed unexpectedly.")
+            lost = True
+        finally:
+            if lost:
+                self._give_up(stream)
+            with self._changed:
+                stream.busy = False
+                self._under_way -= 1
+                self._changed.notify_all()
+
+    def _send(self, stream: _Stream, length: int) -> None:
+        if stream.session is None:
+            self._begin(stream)
+            assert stream.session is not None
+        elif stream.unsure:
+            state = self._drive.session_state(stream.session, None)
+            self._confirm(stream, state.offset)
+            stream.unsure = False
+            return
+        stream.file.start_writeback()  # so that little is left to flush at the end
+        offset = stream.digest.base_bytes
+        self._confirm(stream, self._drive.send(stream.session, stream, offset, length, None).offset)
+
+    @staticmethod
+    def _confirm(stream: _Stream, offset: int) -> None:
+        if not stream.digest.has_mark(offset):
+            raise Superseded(f"Drive has {offset} bytes, of which nothing is known here.")
+        stream.digest.go_back(offset)
+        stream.digest.confirm(offset)
+
+    def _begin(self, stream: _Stream) -> None:
+        """A session, kept before the first byte goes. Raises Superseded when there is nothing to send any more."""
+        node = self._store.nodes.find(stream.file.inode)
+        if node is None or node.parent is None:
+            raise Superseded("The file was removed.")
+        if stream.fresh:
+            stream.drive_id = self._take_id()
+            target: UploadTarget = self._create_target(node, stream.drive_id)
+        else:
+            target = UpdateTarget(stream.drive_id, Metadata())
+        stream.session = session = self._drive.start_session(target, None)
+        stream.file.begin_ahead()
+        if not self._store.content.sent_ahead.begin(
+            stream.generation, stream.drive_id, session, fresh=stream.fresh, grain_bytes=ALIGN_BYTES
+        ):
+            raise Superseded("The content was replaced.")
+        self._store.db.sync()
+
+    def _create_target(self, node: Node, drive_id: DriveId) -> CreateTarget:
+        """Under the name that it will have, as far as can be guessed; the uploader puts right what is not."""
+        assert node.parent is not None
+        place = self._store.habits.target_of(node.parent, node.name or "")
+        parent = self._store.nodes.find(node.parent)
+        if parent is None or parent.drive_id is None:
+            raise Superseded("The folder was removed.")
+        if place is not None:
+            node = replace(node, name=place[1])
+        return CreateTarget(drive_id, parent.drive_id, to_create(node, self._store.nodes.xattrs(node.inode)))
+
+    def _take_id(self) -> DriveId:
+        """One that nobody else has: those of the uploader lie ready for the same reason."""
+        with self._changed:
+            if self._ids:
+                return self._ids.pop()
+        ids = self._drive.generate_ids(IDS_AT_ONCE)
+        with self._changed:
+            self._ids += ids
+            return self._ids.pop()
+
+    def _rest(self, error: DrivefsError) -> None:
+        with self._changed:
+            self._failures += 1
+            delay_s = min(2.0 ** min(self._failures, 6) + self._chance(), REST_LIMIT_S)
+            if isinstance(error, (QueueBlocked, SignInNeeded)):
+                delay_s = BLOCKED_S
+            elif isinstance(error, RateLimited) and error.retry_after_s is not None:
+                delay_s = max(delay_s, error.retry_after_s)
+            self._rest_until_s = self._clock() + delay_s
+        log.info("Nothing is sent ahead for %.0f s: %s", delay_s, error)
+
+    def _give_up(self, stream: _Stream) -> None:
+        """Forget what was sent. Nothing of it shows on Drive."""
+        with self._changed:
+            if self._streams.pop(stream.generation, None) is None:
+                return
+        if stream.digest.size_bytes and not stream.file.is_ahead:
+            node = self._store.nodes.find(stream.file.inode)
+            if node is not None and node.name is not None:
+                self._store.habits.in_vain(node.name)
+        stream.file.lose_ahead()
+        stream.file.close()
+        if stream.session is not None:
+            self._end_session(stream.session)
+
+    def _end_session(self, session: SessionUri) -> None:
+        try:
+            self._drive.end_session(session)
+        except (DriveError, SignInNeeded) as error:
+            log.debug("A session is left to its end in a week: %s", error)
+
+    # --- what the uploader does ---
+
+    def take(self, claim: Claim, node: Node) -> Head | None:
+        """What Drive has of a sealed content already, when that is its beginning and bound to the node's ID; from
+        then on it is the caller's. Waits for the request under way. Raises DriveError, SignInNeeded, Superseded."""
+        with self._changed:
+            stream = self._streams.pop(claim.generation, None)
+            if stream is not None:
+                stream.taken = True
+                self._changed.wait_for(lambda: not stream.busy)
+        rows = self._store.content.sent_ahead
+        try:
+            row = rows.find(claim.generation)
+            if row is None:
+                return None
+            head = self._verified(claim, node, stream)
+            if head is None:
+                log.info("What was sent ahead of a file is not what it became, and is sent anew.")
+                rows.forget(claim.generation)
+                self._end_session(row.session)
+            return head
+        finally:
+            if stream is not None:
+                stream.file.close()
+
+    def _verified(self, claim: Claim, node: Node, stream: _Stream | None) -> Head | None:
+        row = self._store.content.sent_ahead.find(claim.generation)
+        if row is None or row.drive_id != node.drive_id or claim.size_bytes <= SMALL_LIMIT_BYTES:
+            return None
+        trusted = stream is not None and claim.file.is_ahead and not claim.file.was_direct
+        if stream is not None and trusted and not stream.unsure:
+            done, md5 = stream.digest.base_bytes, stream.digest.copy()
+        else:
+            try:
+                done = self._drive.session_state(row.session, None).offset
+            except SessionGone:
+                return None
+            expected = row.digest_at(done)
+            if expected is None or done > claim.size_bytes:
+                return None
+            md5 = hashlib.md5(usedforsecurity=False)
+            for offset in range(0, done, 1 << 20):
+                md5.update(claim.read_at(offset, min(1 << 20, done - offset)))
+            if md5.digest() != expected:
+                self._store.habits.in_vain(node.name or "")
+                return None
+        # The request that completes it carries bytes: those that are flushed, and looked at, before.
+        return Head(row.session, done, md5) if 0 < done < claim.size_bytes else None
