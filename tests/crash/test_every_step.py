@@ -130,6 +130,8 @@ def random_script(seed: int) -> list[Step]:
                 lambda: steps.RemoveFolder(place()),
                 lambda: steps.Open(place(), os.O_RDWR | os.O_CREAT),
                 lambda: steps.WriteHandle(0, chance.choice((0, 70)), data),
+                lambda: steps.Begin(place(), LARGE),
+                lambda: steps.GrowHandle(0, data),
                 lambda: steps.CloseHandle(0),
                 steps.Snapshot,
                 steps.Evict,

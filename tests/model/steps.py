@@ -172,6 +172,21 @@ class GrowHandle(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class Begin(Step):
+    """The beginning of a file that is written for long: its handle stays open."""
+
+    place: Place
+    data: Bytes
+
+    def run(self, world: World) -> None:
+        before = len(world.handles)
+        Open(self.place, os.O_RDWR | os.O_CREAT | os.O_TRUNC).run(world)
+        if len(world.handles) > before:
+            world.note()
+            GrowHandle(before, self.data).run(world)
+
+
+@dataclass(frozen=True, slots=True)
 class TruncateHandle(Step):
     handle: int
     size_bytes: int

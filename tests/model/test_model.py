@@ -54,6 +54,7 @@ local: st.SearchStrategy[Step] = st.one_of(
 opens = st.builds(steps.Open, places, open_flags)
 handle_writes = st.builds(steps.WriteHandle, handles, offsets, data)
 growths = st.builds(steps.GrowHandle, handles, data)
+begins = st.builds(steps.Begin, places, st.builds(Bytes, st.integers(0, 250), st.sampled_from((270, 700))))
 on_handles: st.SearchStrategy[Step] = st.one_of(
     st.builds(steps.TruncateHandle, handles, lengths),
     st.builds(steps.SyncHandle, handles),
@@ -95,6 +96,7 @@ eventful = st.one_of(
             local,
             handle_writes,
             growths,
+            begins,
             on_handles,
             st.sampled_from((steps.Snapshot(), steps.Evict())),
         ),
@@ -151,6 +153,10 @@ class Mount(RuleBasedStateMachine):
 
     @rule(step=handle_writes)
     def write_handle(self, step: Step) -> None:
+        self.do(step)
+
+    @rule(step=begins)
+    def begin_large(self, step: Step) -> None:
         self.do(step)
 
     @rule(step=growths)
