@@ -378,13 +378,13 @@ def test_streaming_goes_on_after_a_kill_with_the_bytes_that_drive_has(whole: Who
 
 def test_streaming_after_a_kill_trusts_only_what_its_digest_proves(whole: Whole) -> None:
     """The kernel, or a disk that lost its power, may have changed the content unseen."""
-    begin(whole, "large", data(1, 1000))
-    generation = whole.vfs.files.handle(1).opened.file
-    assert generation is not None
-    path = whole.folder / "content" / str(generation.generation)
-    with path.open("r+b") as file:
-        file.seek(300)
-        file.write(b"torn")
+    fd = begin(whole, "large", data(1, 1000))
+    file = whole.vfs.files.handle(whole.fs.handle_number(fd)).opened.file
+    assert file is not None
+    path = whole.folder / "content" / str(file.generation)
+    with path.open("r+b") as content_file:
+        content_file.seek(300)
+        content_file.write(b"torn")
     expected = path.read_bytes()
     whole.crash()
     whole.drain()
