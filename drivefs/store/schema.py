@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 STEPS: dict[int, str] = {}
 """SQL that turns the format of this number into the next one, where adding is not enough."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,10 @@ LARGE = bytes(range(256)) * 4096 * 6  # 6 MiB: more than one multipart request t
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path / "cache")
+def house(tmp_path: Path) -> Iterator[House]:
+    made = House(tmp_path / "cache")
+    yield made
+    made.store.close()
 
 
 def test_uploader_publishes_a_new_file_in_one_request_beside_the_ids(house: House) -> None:
