@@ -94,7 +94,7 @@ def test_vfs_seal_that_failed_at_close_is_tried_again_at_release(
     house.fs.delayed = []
     fd = house.fs.open("a", os.O_WRONLY | os.O_CREAT)
     house.fs.write(fd, b"x")
-    handle = house.vfs.files.handle(1).number
+    handle = house.fs.handle_number(fd)
 
     def full(_: object) -> None:
         raise CacheFull("no room")

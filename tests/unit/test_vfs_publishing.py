@@ -325,7 +325,7 @@ def test_vfs_snapshot_of_what_has_not_changed_sends_nothing(house: VfsHouse) -> 
 def test_vfs_end_of_the_mount_seals_what_is_open(house: VfsHouse) -> None:
     fd = house.fs.open("a", os.O_WRONLY | os.O_CREAT)
     house.fs.write(fd, b"x")
-    house.vfs.close()
+    house.vfs.files.release_all()
     assert house.sealed_bytes("a") == b"x"
 
 
