@@ -29,7 +29,7 @@ MAKERS: dict[str, Maker] = {
     "disk": systems.disk,
     "drivefs": lambda emulator, work: systems.drivefs(emulator, work, []),
     "drivefs libfuse": lambda emulator, work: systems.drivefs(emulator, work, ["--transport", "libfuse"]),
-    "drivefs passthrough": lambda emulator, work: systems.drivefs(emulator, work, ["-o", "passthrough"]),
+    "drivefs no passthrough": lambda emulator, work: systems.drivefs(emulator, work, ["-o", "nopassthrough"]),
     "rclone": lambda emulator, work: systems.rclone(emulator, work, []),
     "rclone best flags": lambda emulator, work: systems.rclone(emulator, work, systems.RCLONE_BEST),
 }

@@ -51,9 +51,8 @@ class Settings:
     """The way to the kernel: auto takes the best one there is."""
     fsync: str = "local"
     """What fsync(2) waits for: the disk of the cache, or Drive."""
-    passthrough: bool = False
-    """Whether the kernel may read and write local files itself, where it can. A program that has a file open then
-    goes on writing to it when the mount's process has died: for that reason only who asks for it gets it."""
+    passthrough: bool = True
+    """Whether the kernel may read and write local files itself, where it can: Linux 6.9, as root."""
     options: tuple[str, ...] = ()
     """FUSE's own mount options."""
     trash_limit: str = "10G"
@@ -194,7 +193,7 @@ _IN_OPTIONS: Mapping[str, tuple[str, bool | str]] = {
     "rw": ("read_only", False),
     "allow_other": ("allow_other", True),
     "passthrough": ("passthrough", True),
-    "no_passthrough": ("passthrough", False),
+    "nopassthrough": ("passthrough", False),
     "fsync=local": ("fsync", "local"),
     "fsync=drive": ("fsync", "drive"),
 }

@@ -69,8 +69,8 @@ class Transport:
         return {"PYTHONPATH": os.pathsep.join([*path, str(TESTS.parent)]), **dict(self.variables)}
 
 
-KERNEL = Transport("kernel-passthrough", "kernel", variables=(("DRIVEFS_PASSTHROUGH", "1"),))
-KERNEL_PLAIN = Transport("kernel-no-passthrough", "kernel")
+KERNEL = Transport("kernel-passthrough", "kernel")
+KERNEL_PLAIN = Transport("kernel-no-passthrough", "kernel", variables=(("DRIVEFS_PASSTHROUGH", "no"),))
 MFUSEPY = Transport("mfusepy-libfuse3", "libfuse", "mfusepy", "fuse3")
 FUSEPY = Transport("fusepy-libfuse2", "libfuse", "fuse", "fuse", shadow=TESTS / "mount" / "fusepy_only")
 

@@ -124,7 +124,7 @@ def _kernel(release: str, may_pass_through: bool) -> str:
         return (
             f"Linux {release}: has passthrough, which takes CAP_SYS_ADMIN; this user's bytes go through the process."
         )
-    return f"Linux {release}: passthrough, and a crash of the mount's process can be a pause."
+    return f"Linux {release}: passthrough, and a crash of the mount's process is a pause."
 
 
 def _libfuse() -> str:

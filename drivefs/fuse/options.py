@@ -13,7 +13,7 @@ class MountOptions:
     read_only: bool = False
     fsname: str = "drivefs"
     """Shown as the source in the table of mounts."""
-    passthrough: bool = False
+    passthrough: bool = True
     """Whether the kernel may read and write local files itself; libfuse cannot."""
     extra: tuple[str, ...] = ()
     """Further options, each `name` or `name=value`."""

@@ -51,8 +51,8 @@ def test_settings_read_every_kind_of_value(tmp_path: Path) -> None:
 
 
 def test_mount_options_that_are_settings_become_them(tmp_path: Path) -> None:
-    settings = load(tmp_path, {"options": ("ro,noatime", "allow_other")}, {})
-    assert settings.read_only and settings.allow_other
+    settings = load(tmp_path, {"options": ("ro,noatime", "allow_other,nopassthrough")}, {})
+    assert settings.read_only and settings.allow_other and not settings.passthrough
     assert settings.options == ("noatime",)
 
 
