@@ -274,6 +274,9 @@ class Authorizer:
         self._credentials = credentials
         self._requests = Requests(transport)
         self._refreshing = threading.Lock()  # guards the refresh: one for all
+        # Guarded by _refreshing:
+        self._refreshes = 0
+        self._failure: DriveError | SignInNeeded | None = None  # of the last one
 
     def sign(self, headers: MutableMapping[str, str]) -> str:
         """Put the token into `headers`, refreshed first when it is about to expire; returns the token.
@@ -282,9 +285,10 @@ class Authorizer:
         """
         state = self._credentials.token_state
         if state is TokenState.INVALID:
+            seen = self._refreshes
             with self._refreshing:
                 if self._credentials.token_state is TokenState.INVALID:
-                    self._refresh()
+                    self._refresh(seen)
         elif state is TokenState.STALE and self._refreshing.acquire(blocking=False):
             # The others go on with the old token meanwhile, and so do we when there is no new one yet.
             try:
@@ -311,11 +315,26 @@ class Authorizer:
 
     def renew(self, rejected: str) -> None:
         """Drive does not take the token `rejected`: get another, unless somebody has meanwhile."""
+        seen = self._refreshes
         with self._refreshing:
             if self._credentials.token == rejected:
-                self._refresh()
+                self._refresh(seen)
 
-    def _refresh(self) -> None:
+    def _refresh(self, seen: int | None = None) -> None:
+        """`seen`: how many there had been when the caller began to wait. One that failed meanwhile has failed for him
+        too: where the sign-in server does not answer, each of many waits once and not in turn."""
+        if seen is not None and seen != self._refreshes and self._failure is not None:
+            raise self._failure
+        self._failure = None
+        try:
+            self._ask()
+        except (DriveError, SignInNeeded) as e:
+            self._failure = e
+            raise
+        finally:
+            self._refreshes += 1
+
+    def _ask(self) -> None:
         try:
             self._credentials.refresh(self._requests)  # type: ignore[no-untyped-call]
         except google.auth.exceptions.RefreshError as e:

@@ -26,6 +26,10 @@ _USER_AGENT = "drivefs (gzip)"
 """Google compresses its replies only for clients whose name says so."""
 
 
+FEED_PATIENCE_S = 3.0
+"""The changes feed is asked again every few seconds anyway, and that it fails is how one learns of being offline."""
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """How a call goes: what it occupies, what it costs, how urgent it is, and whether it only reads.
@@ -86,7 +90,7 @@ class Caller:
                     raise error_of(reply.status, reply.headers, reply.body, asked)
                 return reply
 
-        return self._repeated(attempt, way.reading)
+        return self._repeated(attempt, way)
 
     @contextmanager
     def streaming(self, call: Call, way: Way, expected: tuple[int, ...]) -> Iterator[BaseHTTPResponse]:
@@ -103,7 +107,7 @@ class Caller:
                 return stack.pop_all(), response
             raise AssertionError("unreachable")
 
-        stack, response = self._repeated(attempt, way.reading)
+        stack, response = self._repeated(attempt, way)
         with stack:
             yield response
 
@@ -132,21 +136,22 @@ class Caller:
                 self._pacer.refused(turn, e.retry_after_s)
                 raise
 
-    def _repeated(self, attempt: Callable[[float], T], reading: bool) -> T:
+    def _repeated(self, attempt: Callable[[float], T], way: Way) -> T:
         """Repeat what may be repeated, until the patience is over; `attempt` is told what is left of it."""
+        patience_s = min(self._patience_s, FEED_PATIENCE_S) if way.priority is Priority.CHANGES else self._patience_s
         end_s: float | None = None
         failures = 0
         while True:
-            left_s = self._patience_s if end_s is None else end_s - self._pacer.monotonic()
+            left_s = patience_s if end_s is None else end_s - self._pacer.monotonic()
             try:
                 return attempt(left_s)
             except Transient as e:
                 limited = isinstance(e, RateLimited)
-                if not limited and not (reading and isinstance(e, (Unreachable, ServerFault))):
+                if not limited and not (way.reading and isinstance(e, (Unreachable, ServerFault))):
                     raise
                 if end_s is None:
                     # From the first failure on: what came before may have been a long wait in the queue.
-                    end_s = self._pacer.monotonic() + self._patience_s
+                    end_s = self._pacer.monotonic() + patience_s
                 asked_s = e.retry_after_s if isinstance(e, RateLimited) else None
                 delay_s = backoff_s(failures, self._random) if asked_s is None else asked_s
                 if self._pacer.monotonic() + delay_s > end_s:

@@ -41,6 +41,10 @@ _TLS_SLICE_BYTES = 64 << 10
 _SLOWEST_BYTES_PER_S = 16 << 10
 """A connection that delivers less than this is as good as none."""
 
+REPLY_S = 20.0
+"""The longest time without a byte of a reply that only reads: somebody waits for it. What was written may take the
+server longer, a large upload's end above all."""
+
 Body = bytes | Callable[[], Iterable[bytes]]
 """What a request carries: bytes, or a function that yields the pieces (again for each try)."""
 
@@ -214,11 +218,13 @@ class Transport:
     def __init__(
         self, *, connect_timeout_s: float = 10.0, stall_timeout_s: float = 60.0, max_connections: int = 64
     ) -> None:
-        """`stall_timeout_s` is the longest time without a byte moving, in either direction."""
+        """`stall_timeout_s` is the longest time without a byte moving, in either direction; for a reply to a GET no
+        more than REPLY_S."""
         # Its lines carry whole URLs, and among them upload sessions.
         logging.getLogger("urllib3").setLevel(logging.ERROR)
         self._live = _Live()
         self._stall_s = stall_timeout_s
+        self._reading = urllib3.Timeout(connect=connect_timeout_s, read=min(stall_timeout_s, REPLY_S))
         self._options: dict[str, Any] = {
             "timeout": urllib3.Timeout(connect=connect_timeout_s, read=stall_timeout_s),
             "maxsize": max_connections,
@@ -263,6 +269,7 @@ class Transport:
                 body=body() if callable(body) else body,
                 redirect=False,
                 preload_content=False,
+                **({"timeout": self._reading} if method == "GET" else {}),
                 enforce_content_length=enforce_length,
             )
 

@@ -11,6 +11,7 @@ gate the smallest `Priority` goes first, then whoever came first. A share of the
 from __future__ import annotations
 
 import heapq
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,10 +27,17 @@ MAX_BACKOFF_S = 64.0
 """drive-api: Quota."""
 _FLOOR_PER_S = 0.5
 """Slower than this the rate never gets: other clients report 2 to 3 creates a second as sustained."""
+_FIRST_PER_S = 20.0
+"""A first refusal while less than this was going on tells nothing of the rate that the server bears: half of this is
+tried next."""
 _RECOVERY_PER_S2 = 0.5
 """The rate grows by this much a second while the server bears it,"""
 _RECOVERY_SHARE_PER_S = 0.1
-"""or by this share of what the last refusal has left of it, so that it is back after 10 s."""
+"""or by this share of what the last refusal has left of it,"""
+_RECOVERY_S = 10.0
+"""so that it is back after 10 s. From then on, nothing being refused, it doubles"""
+_DOUBLING_S = 5.0
+"""every 5 s: what made the server refuse is over."""
 _FREE_PER_S = 400.0
 """Beyond what Drive's quota can ever allow one user (325,000 units a minute, 5 a get: 1,083 a second; 108
 edits a second): a rate that has grown past it is no limit any more."""
@@ -154,7 +162,7 @@ class _Rate(_Gate):
     """Calls a second: unlimited, until the server refuses one for its rate.
 
     Then half of what was going on, halved again at the next refusal of a call that began after that, and
-    growing by a constant otherwise (additive increase, multiplicative decrease).
+    growing by a constant otherwise (additive increase, multiplicative decrease), and faster when that has gone well.
     """
 
     def __init__(self, lock: threading.Lock, clock: Clock) -> None:
@@ -170,11 +178,13 @@ class _Rate(_Gate):
         if self._per_s is None:
             return None
         growth_per_s2 = max(_RECOVERY_PER_S2, _RECOVERY_SHARE_PER_S * self._per_s)
-        grown = self._per_s + (now_s - self._changed_s) * growth_per_s2
-        if grown >= _FREE_PER_S:
+        since_s = now_s - self._changed_s
+        grown = self._per_s + min(since_s, _RECOVERY_S) * growth_per_s2
+        doublings = max(0.0, since_s - _RECOVERY_S) / _DOUBLING_S
+        if doublings > math.log2(_FREE_PER_S / grown):
             self._per_s = None
             return None
-        return grown
+        return float(grown * 2.0**doublings)
 
     def hold_s(self, now_s: float) -> float:
         """How long the server wants us to stay away."""
@@ -201,7 +211,8 @@ class _Rate(_Gate):
             return  # it was under way before the last decrease, which already answers it
         per_s = self.per_s(now_s)
         if per_s is None:
-            per_s = sum(1 for s in self._recent_s if s >= now_s - _OBSERVED_S) / _OBSERVED_S
+            going_on = sum(1 for s in self._recent_s if s >= now_s - _OBSERVED_S) / _OBSERVED_S
+            per_s = max(going_on, _FIRST_PER_S)
         self._per_s = max(per_s / 2, _FLOOR_PER_S)
         self._changed_s = now_s
         self._next_s = now_s + 1.0 / self._per_s

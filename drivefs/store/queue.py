@@ -199,6 +199,11 @@ class Queue:
         )
         self.changed.set()
 
+    def retry_all(self) -> None:
+        """Try again now what was postponed: the person asks."""
+        self._db.run("UPDATE jobs SET ready_ns = 0 WHERE attempts > 0")
+        self.changed.set()
+
     # --- what the uploader asks ---
 
     def find(self, inode: Inode) -> Job | None:

@@ -64,7 +64,8 @@ RELEASE_NS = 50_000_000
 
 BACKOFF_LIMIT_S = 64.0
 PAUSE_S = 60.0
-"""A full Drive or an expired sign-in is looked at again after a minute."""
+"""A full Drive, an expired sign-in, a rate limit that outlasts the client's patience (as after 750 GB of uploads in a
+day) are looked at again after a minute, or when Drive has asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +138,9 @@ class Uploader:
         return pause if pause is not None and pause.until_s > self._clock() else None
 
     def resume(self) -> None:
-        """End a pause: the person says that the reason is gone."""
+        """End a pause, and try again what was postponed: the person says that the reason is gone."""
         self._pause = None
-        self._store.journal.changed.set()
+        self._store.journal.retry_all()
 
     # --- the dispatcher ---
 
@@ -286,12 +287,10 @@ class Uploader:
             log.error("The cache cannot give %s: %s", self._store.nodes.path(job.inode), error)
             journal.park(job.inode, str(error))
         except QueueBlocked as error:
-            if error.reason != "storageQuotaExceeded" or not self._sweep(claim.size_bytes if claim else 1):
-                self._note_pause(error)
-            self._postpone(job, error)
+            swept = error.reason == "storageQuotaExceeded" and self._sweep(claim.size_bytes if claim else 1)
+            self._postpone(job, error, None if swept else self._note_pause(error))
         except DrivefsError as error:
-            self._note_pause(error)
-            self._postpone(job, error)
+            self._postpone(job, error, self._note_pause(error))
         except BaseException as error:
             log.exception("Publishing %s failed unexpectedly.", self._store.nodes.path(job.inode))
             self._postpone(job, error)
@@ -340,12 +339,23 @@ class Uploader:
                 log.info("The trash could not be looked through, and is later: %s", error)
                 return 0
 
-    def _note_pause(self, error: DrivefsError) -> None:
-        if isinstance(error, (QueueBlocked, SignInNeeded)):
-            self._pause = Pause(str(error), self._clock() + PAUSE_S, isinstance(error, SignInNeeded))
+    def _note_pause(self, error: DrivefsError) -> Pause | None:
+        """The pause that an error calls for, begun."""
+        pause = None
+        if isinstance(error, RateLimited):
+            until_s = self._clock() + max(PAUSE_S, error.retry_after_s or 0.0)
+            pause = Pause(f"Drive takes no more for now: {error}", until_s)
+        elif isinstance(error, (QueueBlocked, SignInNeeded)):
+            pause = Pause(str(error), self._clock() + PAUSE_S, isinstance(error, SignInNeeded))
+        if pause is not None:
+            self._pause = pause
+        return pause
 
-    def _postpone(self, job: Job, error: BaseException) -> None:
+    def _postpone(self, job: Job, error: BaseException, pause: Pause | None = None) -> None:
+        """Try a job again later: when the pause is over, or after the backoff of its own."""
         delay_s = min(2.0 ** min(job.attempts, 6) + self._chance(), BACKOFF_LIMIT_S)
-        if isinstance(error, RateLimited) and error.retry_after_s is not None:
-            delay_s = max(delay_s, error.retry_after_s)
+        if pause is not None:
+            delay_s = pause.until_s - self._clock()
+        path = self._store.nodes.path(job.inode) or "What Drive has of a removed file"
+        log.info("%s has to wait, and is tried again in %.0f s: %s", path, delay_s, error)
         self._store.journal.postpone(job.inode, str(error), int((self._clock() + delay_s) * 1e9))

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from drivefs.drive.auth import Authorizer, load_credentials
 from drivefs.drive.http import Transport
-from drivefs.errors import BadReply, SignInNeeded, Unreachable
+from drivefs.errors import BadReply, DriveError, SignInNeeded, Unreachable
 from tests.unit.scripted_server import Exchange, ScriptedServer, answer
 
 USER = {"type": "authorized_user", "client_id": "i", "client_secret": "s3cret", "refresh_token": "r3fresh"}
@@ -134,6 +134,50 @@ def test_many_threads_with_an_expired_token_make_one_refresh(transport: Transpor
         assert signed == ["new"] * 16
         assert len(server.requests) == 1
         assert b"refresh_token=r3fresh" in server.requests[0].body
+
+
+class Counted:
+    """A lock; `asked` counts those who have come to it."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Semaphore(0)
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self.asked.release()
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+
+def test_many_threads_wait_once_for_a_sign_in_server_that_fails(transport: Transport) -> None:
+    go_on = threading.Event()
+
+    def fail(exchange: Exchange) -> None:
+        assert go_on.wait(10)
+        exchange.close()
+
+    with ScriptedServer(fail, answer(200, FRESH)) as server:
+        authorizer = Authorizer(user_credentials(f"{server.url}/token"), transport)
+        lock = authorizer._refreshing = Counted()  # type: ignore[assignment]
+        errors: list[DriveError] = []
+
+        def sign() -> None:
+            with pytest.raises(DriveError) as caught:
+                authorizer.sign({})
+            errors.append(caught.value)
+
+        threads = [threading.Thread(target=sign) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+            assert lock.asked.acquire(timeout=10)
+        go_on.set()
+        for thread in threads:
+            thread.join(10)
+        assert len(errors) == 8
+        assert len(server.requests) == 1
+        assert authorizer.sign({}) == "new"
 
 
 def test_a_rejected_token_is_renewed_once_for_all_who_used_it(transport: Transport) -> None:

@@ -119,6 +119,14 @@ def test_calls_give_up_when_the_patience_is_over(opened: Opener, clock: FakeCloc
         assert clock.now_s - began_s <= PATIENCE_S
 
 
+def test_changes_feed_fails_soon_so_that_being_offline_shows(opened: Opener, clock: FakeClock) -> None:
+    with ScriptedServer(*[Exchange.reset] * 20) as server:
+        with pytest.raises(Unreachable):
+            opened(server).at(Priority.CHANGES).changes("1")
+        assert len(server.requests) >= 2  # one dropped connection is nothing to tell of
+    assert clock.now_s - 1000 <= 3
+
+
 def test_calls_give_up_at_once_when_asked_to_wait_beyond_the_patience(opened: Opener, clock: FakeClock) -> None:
     with ScriptedServer(failing(429, "rateLimitExceeded", {"retry-after": "3600"})) as server:
         drive = opened(server)

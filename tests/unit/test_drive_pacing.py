@@ -88,12 +88,41 @@ def test_rate_recovers_until_it_is_free_again() -> None:
     pacer = Pacer(clock)
     call(pacer, refused=True)
     slow = pacer.rate_per_s(Effort.EDIT)
-    clock.now_s += 20
+    clock.now_s += 10
     faster = pacer.rate_per_s(Effort.EDIT)
-    assert slow is not None and faster is not None and faster == pytest.approx(slow + 10)
-    clock.now_s += 1000
+    assert slow is not None and faster is not None and faster == pytest.approx(2 * slow)
+    clock.now_s += 10
+    assert pacer.rate_per_s(Effort.EDIT) == pytest.approx(4 * faster)
+    clock.now_s += 1e6
     assert pacer.rate_per_s(Effort.EDIT) is None
     assert seconds_of(clock, pacer, 100) == 0
+
+
+def test_rate_after_a_single_refusal_delays_a_thousand_files_by_less_than_half_a_minute() -> None:
+    clock = FakeClock()
+    pacer = Pacer(clock)
+    call(pacer, refused=True)
+    assert seconds_of(clock, pacer, 1_000) < 30
+
+
+def test_rate_finds_what_a_slow_server_bears() -> None:
+    """Three edits a second, as other clients report of Drive (drive-api: Quota)."""
+    clock = FakeClock()
+    pacer = Pacer(clock)
+    bucket, filled_s, refused = 10.0, clock.now_s, 0
+    began_s, done = clock.now_s, 0
+    while clock.now_s - began_s < 600:
+        with pacer.turn(Lane.CALL, Effort.EDIT, Priority.PUBLISH, PATIENCE_S) as turn:
+            bucket, filled_s = min(10.0, bucket + 3 * (clock.now_s - filled_s)), clock.now_s
+            if bucket < 1:
+                refused += 1
+                pacer.refused(turn, None)
+            else:
+                bucket -= 1
+                done += 1
+                clock.now_s += 0.01
+    assert done > 0.7 * 3 * 600
+    assert refused < 0.15 * done
 
 
 def test_rate_of_readers_is_not_slowed_by_refused_writers() -> None:

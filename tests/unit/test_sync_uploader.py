@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from drivefs.drive.replies import ERROR_OF_REASON
 from drivefs.errors import (
     BadReply,
+    DrivefsError,
     QueueBlocked,
     RateLimited,
     Refused,
@@ -302,6 +305,70 @@ def test_uploader_pauses_the_queue_on_a_full_drive_and_goes_on_by_itself(house: 
     house.drain()
     assert set(house.drive.names()) == {"a", "b"}
     assert house.uploader.paused is None
+
+
+BLOCKS = [
+    *(
+        QueueBlocked("Drive takes no more.", reason=reason)
+        for reason, kind in ERROR_OF_REASON.items()
+        if kind is QueueBlocked
+    ),
+    RateLimited("Too much for a day.", reason="userRateLimitExceeded"),
+    SignInNeeded("The sign-in is over."),
+]
+
+
+@pytest.mark.parametrize("error", BLOCKS, ids=lambda error: getattr(error, "reason", "") or "sign-in")
+def test_uploader_pauses_as_long_as_drive_takes_nothing_and_goes_on_by_itself(
+    house: House, error: DrivefsError, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    began_s = house.now
+    house.drive.fail("upload_small", *[("before", error)] * 20)
+    house.write("a", b"1")
+    tries = 0
+    while house.now - began_s < 600:
+        wait_s = house.dispatch()
+        pause = house.uploader.paused
+        assert pause is not None and str(error).rstrip(".") in pause.reason
+        assert house.now < pause.until_s <= house.now + 70
+        assert pause.sign_in == isinstance(error, SignInNeeded)
+        house.write("b", b"%d" % tries)  # work goes on here
+        house.now += wait_s + 0.1
+        tries += 1
+    assert 8 <= len(house.drive.calls) <= 25, "it is tried about once a minute"
+    assert any("a has to wait" in record.getMessage() for record in caplog.records)
+    house.drive.faults.clear()
+    house.drain()
+    assert {name: house.drive.content(each) for name, each in house.drive.names().items()} == {
+        "a": b"1",
+        "b": b"%d" % (tries - 1),
+    }
+    assert house.uploader.paused is None
+
+
+def test_uploader_tries_at_once_when_the_person_asks(house: House) -> None:
+    house.drive.fail("upload_small", *[("before", Unreachable("No network."))] * 6)
+    house.write("a", b"1")
+    for _ in range(6):
+        house.now += house.dispatch() + 0.1
+    house.uploader.resume()
+    house.dispatch()
+    assert set(house.drive.names()) == {"a"}
+
+
+def test_uploader_waits_as_long_as_drive_asks_for(house: House) -> None:
+    house.drive.fail("upload_small", ("before", RateLimited("Slowly.", retry_after_s=1800)))
+    house.write("a", b"1")
+    house.dispatch()
+    pause = house.uploader.paused
+    assert pause is not None and pause.until_s == pytest.approx(house.now + 1800)
+    house.now += 1700
+    house.dispatch()
+    assert house.drive.names() == {}
+    house.now += 200
+    house.dispatch()
+    assert set(house.drive.names()) == {"a"}
 
 
 def test_uploader_gives_up_an_upload_whose_content_is_written_again(house: House) -> None:
