@@ -258,12 +258,15 @@ class Journal(Queue):
             for drive_id in ids:
                 self._db.run("INSERT OR IGNORE INTO spare_ids VALUES (?)", (drive_id,))
 
-    def seen_on_drive(self, inode: Inode, remote: RemoteFile, remote_meta: str) -> None:
-        """Note what Drive has of a node whose publish may have worked without our hearing of it."""
+    def seen_on_drive(self, inode: Inode, remote: RemoteFile, remote_meta: str, *, sending: bool) -> None:
+        """Note what Drive has of a node whose publish may have worked without our hearing of it; with `sending`, the
+        content too, for it is ours, or about to be replaced. Otherwise another one is left to the changes feed."""
         with self._db.transaction():
             node = self._nodes.get(inode)
             if node.drive_id != remote.id:
                 return
+            if node.confirmed_ns is None or sending or self._is_tried(inode, remote):
+                node = self._nodes.update(inode, revision=remote.revision, md5=remote.md5)
             self._nodes.update(
                 inode,
                 remote_name=remote.name,
@@ -271,9 +274,12 @@ class Journal(Queue):
                 remote_meta=remote_meta,
                 remote_version=remote.version,
                 confirmed_ns=_confirmed_ns(node),
-                revision=remote.revision,
-                md5=remote.md5,
             )
+
+    def _is_tried(self, inode: Inode, remote: RemoteFile) -> bool:
+        """Whether the content that Drive has is one that was sent from here, though no reply said so."""
+        job = self.find(inode)
+        return job is not None and remote.md5 is not None and job.tried_md5 == remote.md5
 
     def set_session(self, job: Job, drive_id: DriveId, session: SessionUri | None) -> None:
         """Keep the resumable session of a job's content, or forget it. A session is for one content and one ID: when
@@ -311,7 +317,7 @@ class Journal(Queue):
                     "remote_parent": remote.parent,
                     "remote_version": remote.version,
                 }
-            if sent:
+            if sent or self._is_tried(owner.inode, remote):
                 values |= {"revision": remote.revision, "md5": remote.md5}
             now = self._nodes.update(owner.inode, **values)
             if owner.inode != node.inode:

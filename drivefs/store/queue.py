@@ -158,6 +158,11 @@ class Queue:
             (md5, drive_id),
         )
 
+    def set_trying(self, inode: Inode, told: str) -> None:
+        """Note the place that Drive is about to be told of a node, without its content: until a reply says what
+        became of that, nobody knows what Drive has."""
+        self._db.run("UPDATE jobs SET tried_md5 = COALESCE(tried_md5, ?) WHERE inode = ?", (told, inode))
+
     def _take_seq(self) -> int:
         seq: int = self._next_seq
         self._next_seq += 1

@@ -100,7 +100,7 @@ CREATE TABLE jobs (                  -- what Drive does not have yet: at most on
     ready_ns    INTEGER NOT NULL,    -- not before this time: quiet time, or the next try
     attempts    INTEGER NOT NULL,    -- failures in a row
     reason      TEXT NOT NULL,       -- the last failure in words; '' when there was none
-    tried_md5   TEXT,                -- content that may have got to Drive, though no reply said so
+    tried_md5   TEXT,                -- content (or =parent/name) that may have got to Drive, though no reply said so
     session     TEXT,                -- resumable session of `generation`: a bearer secret
     session_generation INTEGER
 );

@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from drivefs.errors import NoSpace
-from drivefs.model import FOLDER_MIME, GOOGLE_MIME_PREFIX, SHORTCUT_MIME, Kind, Metadata, RemoteFile
+from drivefs.model import FOLDER_MIME, GOOGLE_MIME_PREFIX, SHORTCUT_MIME, DriveId, Kind, Metadata, RemoteFile
 from drivefs.store.nodes import Node
 from drivefs.sync.names import remote_name
 
@@ -180,6 +180,11 @@ def to_update(node: Node, xattrs: Mapping[str, bytes], *, with_content: bool) ->
         modified_ns=node.mtime_ns if modified else None,
         app_properties=changed or None,
     )
+
+
+def told_place(parent: DriveId | None, name: str) -> str:
+    """A folder and a name as the journal notes that Drive was told of them (`tried_md5`)."""
+    return f"={parent}/{name}"
 
 
 def wanted_name(node: Node) -> str:

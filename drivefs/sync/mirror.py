@@ -18,7 +18,7 @@ from drivefs.model import ROOT_ALIAS, ROOT_INODE, DriveId, Inode, Kind, ListPage
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 from drivefs.sync.listing import Listings
-from drivefs.sync.metadata import attributes, node_values, remote_meta, wanted_name
+from drivefs.sync.metadata import attributes, node_values, remote_meta, told_place, wanted_name
 from drivefs.sync.names import local_name, shown_name
 
 log = logging.getLogger(__name__)
@@ -255,9 +255,10 @@ class Mirror:
         values: dict[str, object] = {"remote_version": file.version}
         here = nodes.find(node.parent) if node.parent is not None else None
         placed = here is not None and here.drive_id == node.remote_parent
-        if placed and wanted_name(node) == node.remote_name:
-            values |= {"name": self._free_name(file, parent, node.inode), "parent": parent.inode}
         job = self._store.journal.find(node.inode)
+        told = job is not None and job.tried_md5 == told_place(file.parent, file.name)  # from here, a moment ago
+        if placed and not told and wanted_name(node) == node.remote_name:
+            values |= {"name": self._free_name(file, parent, node.inode), "parent": parent.inode}
         if job is not None and job.generation is None and not self._is_open(node):
             values |= self._content(node, file)
         nodes.update(node.inode, remote_name=file.name, remote_parent=file.parent, **values)

@@ -17,7 +17,7 @@ from drivefs.store.nodes import Node
 from drivefs.store.queue import Job
 from drivefs.store.store import Store
 from drivefs.sync.conflicts import keep_beneath, set_aside
-from drivefs.sync.metadata import remote_meta, to_create, to_update, wanted_name
+from drivefs.sync.metadata import remote_meta, to_create, to_update, told_place, wanted_name
 from drivefs.sync.mirror import Mirror
 from drivefs.sync.order import SMALL_LIMIT_BYTES
 from drivefs.sync.sending import Content, Head, LinkTarget, Outgoing, Progress, Sender
@@ -57,7 +57,7 @@ class Publisher:
         if content is not None:
             remote = self._with_content(job, node, content, known)
             if head is not None:
-                remote = self._with_attributes(self._seen(node, remote), remote)
+                remote = self._with_attributes(self._seen(node, remote, sending=True), remote)
             elif job.session is not None:
                 resumed = self._with_what_changed(job, node, content, remote)
                 if resumed is None:
@@ -134,7 +134,8 @@ class Publisher:
         if node.drive_id is None:
             return None
         if node.confirmed_ns is not None:
-            return None if content is None and job.attempts == 0 else self._drive.get(node.drive_id)
+            unsure = content is not None or job.attempts > 0 or job.tried_md5 is not None
+            return self._drive.get(node.drive_id) if unsure else None
         if content is None or job.tried_md5 is None:
             return None
         try:
@@ -184,12 +185,12 @@ class Publisher:
         target = self._update_target(node, with_content=False)
         return target.metadata != Metadata() or target.add_parent is not None
 
-    def _seen(self, node: Node, remote: RemoteFile) -> Node:
+    def _seen(self, node: Node, remote: RemoteFile, *, sending: bool) -> Node:
         """`node` with what Drive answered noted: the next update sends what differs from that. Raises Superseded
         when the node goes on under another identity."""
         with self._store.db.transaction():
             self._mirror.take(remote)
-            self._store.journal.seen_on_drive(node.inode, remote, remote_meta(remote))
+            self._store.journal.seen_on_drive(node.inode, remote, remote_meta(remote), sending=sending)
             node = self._store.nodes.get(node.inode)
         if node.drive_id != remote.id or node.unnamed:
             raise Superseded(f"{remote.name} was moved out of the mount, or another file has its place.")
@@ -204,7 +205,7 @@ class Publisher:
         now = self._drive.get(remote.id)
         if now.revision == remote.revision or now.md5 == remote.md5:
             remote = now
-        node = self._seen(node, remote)
+        node = self._seen(node, remote, sending=True)
         if self._is_not_ours(job, node, now, content):
             return None
         return self._with_attributes(node, remote)
@@ -213,7 +214,7 @@ class Publisher:
         """After a session that had begun with the name and attributes of its time."""
         if not self._differs(node):
             return remote
-        return self._drive.update(self._update_target(node, with_content=False))
+        return self._told(node)
 
     def _without_content(self, node: Node, known: RemoteFile | None) -> RemoteFile:
         assert node.drive_id is not None
@@ -223,9 +224,13 @@ class Publisher:
             except IdInUse:
                 known = self._drive.get(node.drive_id)
         if known is not None:
-            node = self._seen(node, known)
+            node = self._seen(node, known, sending=False)
         if known is not None and not self._differs(node):
             return known
+        return self._told(node)
+
+    def _told(self, node: Node) -> RemoteFile:
+        self._store.journal.set_trying(node.inode, told_place(self._parent_id(node), wanted_name(node)))
         return self._drive.update(self._update_target(node, with_content=False))
 
     def _with_content(self, job: Job, node: Node, content: Content, known: RemoteFile | None) -> RemoteFile:
@@ -239,7 +244,7 @@ class Publisher:
                 if isinstance(content, Outgoing):
                     content.head = None  # its session would create the file once more
         assert known is not None
-        node = self._seen(node, known)
+        node = self._seen(node, known, sending=True)
         if known.size_bytes == content.size_bytes and known.md5 == content.md5():
             return self._without_content(node, known)
         began = time.monotonic()

@@ -106,6 +106,13 @@ class OpenFiles:
         finally:
             self.release(opened)
 
+    def keep_content(self, node: Node) -> None:
+        """A file loses its name, and perhaps its place on Drive: who has it open can fetch its bytes all the same.
+        Part of the caller's transaction."""
+        with self._lock:
+            if node.inode in self._table and node.kind is Kind.FILE and node.generation is None and node.revision:
+                self._store.remote_content(node).close()
+
     def forget_unnamed(self, inode: Inode) -> None:
         """Drop an unlinked inode that nobody has open; part of the caller's transaction, if there is one."""
         with self._lock:

@@ -236,6 +236,7 @@ class Tree:
             raise NotEmpty("The folder is not empty.")
 
     def _take_name(self, node: Node) -> None:
+        self._opened.keep_content(node)
         self._nodes.update(node.inode, parent=None, name=None, ctime_ns=self._now_ns())
 
     # --- moving ---

@@ -42,6 +42,30 @@ FOUND: dict[str, list[Step]] = {
         Dispatch(70.0, step_at=1, step=steps.Rename(B, A)),
         Dispatch(0.3),
     ],
+    "renamed to the old name again after a crash before the reply to its rename": [
+        steps.MakeSymlink(A, "a"),
+        Dispatch(0.3),
+        steps.Rename(A, B),
+        Dispatch(0.3, crash_at=2),
+        steps.Rename(B, A),
+    ],
+    "open for writing, its attributes sent after a crash between the end of its session and the reply": [
+        steps.Write(A, NEW, 0, LARGE),
+        Dispatch(700.0),
+        steps.Write(A, NEW, 0, Bytes(5, 500)),
+        Dispatch(0.3, crash_at=6),
+        steps.Open(A, 578),  # O_RDWR | O_CREAT | O_TRUNC
+        Dispatch(0.3),
+    ],
+    "open and not here, replaced by a temporary file": [
+        steps.Write(A, NEW, 0, SMALL),
+        Dispatch(0.3),
+        steps.Evict(),
+        steps.Open(A, 2),  # O_RDWR
+        steps.Write(B, NEW, 0, SMALL),
+        steps.Rename(B, A),
+        steps.WriteHandle(0, 3, SMALL),
+    ],
 }
 
 
