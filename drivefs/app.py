@@ -46,6 +46,7 @@ from drivefs.model import ROOT_INODE, Priority
 from drivefs.mounts import MountBusy, Record, clear_dead, unmount, write_record
 from drivefs.signin.accounts import login_command
 from drivefs.signin.find import find_sign_in
+from drivefs.store.news import EVERY_INODE
 from drivefs.store.store import Store
 from drivefs.supervisor import ENDING, READY, Link
 from drivefs.sync.downloader import Downloader
@@ -122,6 +123,8 @@ class Mounted:
         self._handover = Handover(supervisor)
         self._store = Store(folder)
         try:
+            if self._handover.kept() is not None:
+                self._store.news.keep(EVERY_INODE)
             self.recovered = self._store.recover({handle.inode for handle in self._handover.handles.found})
             if self._handover.kept() is None:
                 self._store.requests.forget_all()

@@ -154,7 +154,7 @@ class _Callbacks:
 
     def getxattr(self, path: bytes, name: bytes, buffer: Any, size: int, *_: int) -> int:
         if not name.startswith(b"user."):
-            return -errno.ENODATA  # asked for every file by ls, for every write by the kernel: decided at once
+            return -errno.EOPNOTSUPP  # ls would ask again for every file if there could be any
         value = self.operations.getxattr(_text(path) or "", _text(name) or "")
         if not size:
             return len(value)

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from drivefs.errors import NoAttribute, NoEntry, NotPermitted
+from drivefs.errors import NoEntry, NotPermitted, NotSupported
 from drivefs.fuse.direct import past_the_page_cache
 from drivefs.model import Inode, Kind
 from drivefs.vfs.opened import Attributes
@@ -135,8 +135,8 @@ class Operations:
 
     def getxattr(self, path: str, name: str, _position: int = 0) -> bytes:
         if not name.startswith(OWN_PREFIX):
-            # ls asks for others of every file: no need to look for it.
-            raise NoAttribute("Only user attributes are kept.")
+            # ls asks for others: no need to look for the file.
+            raise NotSupported("Only user attributes are kept.")
         return self._xattrs.get(self._tree.resolve(path), name)
 
     def listxattr(self, path: str) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any
 
 from cachetools import LRUCache
@@ -17,6 +18,7 @@ from cachetools import LRUCache
 from drivefs.errors import NoEntry
 from drivefs.model import ROOT_INODE, DriveId, Generation, Inode, Kind, RevisionId
 from drivefs.store.db import Database
+from drivefs.store.news import News
 
 KEPT_NODES = 20_000
 """Nodes and names kept in memory: some 15 MB."""
@@ -69,6 +71,10 @@ def _node(row: sqlite3.Row) -> Node:
     return Node(*values)
 
 
+_shown = attrgetter("mode", "writable", "size_bytes", "mtime_ns", "ctime_ns", "target", "unnamed")
+"""What stat(2) and readlink(2) tell."""
+
+
 def _stored(value: Any) -> Any:
     return value.value if isinstance(value, Kind) else value
 
@@ -76,11 +82,14 @@ def _stored(value: Any) -> Any:
 class Nodes:
     """The rows of `nodes` and `xattrs`."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, news: News) -> None:
         self._db = db
+        self._news = news
         # Both guarded by the database's transaction lock.
         self._by_inode: LRUCache[Inode, Node] = LRUCache(KEPT_NODES)
         self._by_name: LRUCache[tuple[Inode, str], Inode] = LRUCache(KEPT_NODES)
+        # Whether a folder that is not listed may have been, and is kept by somebody as it was. Guarded likewise.
+        self._all_listed_once = False
         db.after_rollback(self._forget_all)
 
     def _forget_all(self) -> None:
@@ -184,6 +193,7 @@ class Nodes:
         """The entries of every folder on Drive must be asked for again."""
         with self._db.transaction():
             self._db.run("UPDATE nodes SET listed = 0 WHERE kind = 'folder' AND confirmed_ns IS NOT NULL")
+            self._all_listed_once = True
             self._forget_all()
 
     def last_inode(self) -> Inode:
@@ -240,16 +250,24 @@ class Nodes:
                 values[name] = value
                 names += f", {name}"
                 marks += ", ?"
-        cursor = self._db.run(
-            f"INSERT INTO nodes ({names}) VALUES ({marks})", [_stored(value) for value in values.values()]
-        )
-        return self.get(Inode(cursor.lastrowid or 0))
+        with self._db.transaction():
+            cursor = self._db.run(
+                f"INSERT INTO nodes ({names}) VALUES ({marks})", [_stored(value) for value in values.values()]
+            )
+            node = self.get(Inode(cursor.lastrowid or 0))
+            if node.parent is not None and node.name is not None:
+                self._came(node.parent, node.name)
+            return node
 
     def add_missing(self, rows: Sequence[Sequence[Any]], columns: Sequence[str]) -> None:
         """Many new nodes at once, as values of `columns`; leaves out those whose name or Drive ID is taken."""
         names = ", ".join(columns)
         marks = ", ".join("?" * len(columns))
-        self._db.run_many(f"INSERT OR IGNORE INTO nodes ({names}) VALUES ({marks})", rows)
+        parent, name = columns.index("parent"), columns.index("name")
+        with self._db.transaction():
+            self._db.run_many(f"INSERT OR IGNORE INTO nodes ({names}) VALUES ({marks})", rows)
+            for row in rows:
+                self._came(row[parent], row[name])
 
     def update(self, inode: Inode, **values: Any) -> Node:
         """Change columns of a node. Raises NoEntry."""
@@ -258,7 +276,20 @@ class Nodes:
             sets = ", ".join(f"{name} = ?" for name in values)
             self._db.run(f"UPDATE nodes SET {sets} WHERE inode = ?", [*map(_stored, values.values()), inode])
             self._forget(old)
-            return self.get(inode)
+            new = self.get(inode)
+            if (new.parent, new.name) != (old.parent, old.name):
+                if old.parent is not None and old.name is not None:
+                    self._news.name(old.parent, old.name, inode if new.unnamed else None)
+                if new.parent is not None and new.name is not None:
+                    self._came(new.parent, new.name)
+            if _shown(new) != _shown(old):
+                self._news.attributes(inode)
+            return new
+
+    def _came(self, folder: Inode, name: str) -> None:
+        """A new name is news, unless nobody can know what is not in the folder."""
+        if self._news.is_kept(folder) and (self._all_listed_once or self.get(folder).listed):
+            self._news.name(folder, name)
 
     def remove(self, inode: Inode) -> None:
         """Drop the row and its xattrs; no error when there is none."""
@@ -266,6 +297,8 @@ class Nodes:
             old = self.find(inode)
             if old is not None:
                 self._forget(old)
+                if old.parent is not None and old.name is not None:
+                    self._news.name(old.parent, old.name, inode)
                 self._db.run("DELETE FROM nodes WHERE inode = ?", (inode,))
                 self._db.run("DELETE FROM xattrs WHERE inode = ?", (inode,))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from drivefs.store.db import Database
 from drivefs.store.generations import Base, State
 from drivefs.store.habits import Habits
 from drivefs.store.journal import Journal
+from drivefs.store.news import News
 from drivefs.store.nodes import Node, Nodes
 from drivefs.store.requests import Requests
 
@@ -36,7 +38,8 @@ class Store:
         """Open or create it. Raises CacheInUse, CacheDamaged, StoreError."""
         self.folder = folder
         self.db = Database(folder)
-        self.nodes = Nodes(self.db)
+        self.news = News(self.db)
+        self.nodes = Nodes(self.db, self.news)
         self.habits = Habits()
         self.content = ContentStore(self.db, folder / "content")
         self.journal = Journal(self.db, self.nodes, self.content)
@@ -55,6 +58,12 @@ class Store:
                 mtime_ns=now_ns,
                 ctime_ns=now_ns,
             )
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """A transaction that does what a program asked the kernel for, which knows what follows of it."""
+        with self.db.transaction(), self.news.muted():
+            yield
 
     def recover(self, held: Collection[Inode] = ()) -> Recovered:
         """Put right what an unclean end left; before the mount answers. May be repeated.

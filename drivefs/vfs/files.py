@@ -99,7 +99,7 @@ class Files:
     ) -> Handle:
         opened: OpenFile | None = None
         try:
-            with self._store.db.transaction():
+            with self._store.request():
                 node = self._tree.add(parent, name, Kind.FILE, mode)
                 self._store.requests.note(request, node.inode)
                 opened = self._opened.acquire(node.inode)

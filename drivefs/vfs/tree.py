@@ -98,29 +98,39 @@ class Tree:
         """Raises NoEntry."""
         return self._opened.attributes(inode)
 
+    def place(self, inode: Inode) -> tuple[Inode, str] | None:
+        """Folder and name of an inode; None where it has no name. Raises NoEntry."""
+        node = self._nodes.get(inode)
+        return None if node.parent is None or node.name is None else (node.parent, node.name)
+
     def entries(self, inode: Inode) -> Iterator[tuple[str, Attributes]]:
         """What is in a folder, with "." and "..", in the order of names; read a page at a time.
 
         What is made or removed meanwhile may or may not be among them. Raises NotDirectory, NoEntry, DriveError
         before the first entry.
         """
+        return self._entries(self.begin_listing(inode))
+
+    def _entries(self, dots: list[tuple[str, Attributes]]) -> Iterator[tuple[str, Attributes]]:
+        yield from dots
+        after = ""
+        while page := self.page(dots[0][1].inode, after):
+            yield from page
+            after = page[-1][0]
+
+    def begin_listing(self, inode: Inode) -> list[tuple[str, Attributes]]:
+        """ "." and ".." of a folder; `page` has the others. Raises NotDirectory, NoEntry, DriveError."""
         self._mirror.in_use()
         folder = self._folder(inode)
         self._mirror.ensure_listed(inode, to_read=True)
-        return self._entries(folder)
+        above = self._opened.attributes(folder.parent or folder.inode)
+        return [(".", self._opened.attributes(folder.inode)), ("..", above)]
 
-    def _entries(self, folder: Node) -> Iterator[tuple[str, Attributes]]:
-        yield ".", self._opened.attributes(folder.inode)
-        yield "..", self._opened.attributes(folder.parent or folder.inode)
-        after = ""
-        while True:
-            with self._store.db.transaction_lock():
-                page = self._nodes.page(folder.inode, after, PAGE_ENTRIES)
-                shown = [(node.name or "", self._opened.describe(node)) for node in page]
-            yield from shown
-            if len(page) < PAGE_ENTRIES:
-                return
-            after = shown[-1][0]
+    def page(self, folder: Inode, after: str) -> list[tuple[str, Attributes]]:
+        """The next entries of a folder in the order of names, from a name on; none at the end."""
+        with self._store.db.transaction_lock():
+            page = self._nodes.page(folder, after, PAGE_ENTRIES)
+            return [(node.name or "", self._opened.describe(node)) for node in page]
 
     def read_link(self, inode: Inode) -> str:
         """Raises InvalidArgument where it is no symlink; DriveError."""
@@ -175,7 +185,7 @@ class Tree:
     def make_folder(self, parent: Inode, name: str, mode: int, request: RequestId | None = None) -> Attributes:
         """Raises Exists, NoEntry, NotDirectory, NameTooLong, InvalidArgument, ReadOnly, AccessDenied."""
         self.prepare_new(parent, name)
-        with self._store.db.transaction():
+        with self._store.request():
             node = self.add(parent, name, Kind.FOLDER, mode)
             self._store.requests.note(request, node.inode)
             self._journal.changed_metadata(node)
@@ -185,7 +195,7 @@ class Tree:
         """Raises what `make_folder` raises."""
         self.prepare_new(parent, name)
         check_target(target)
-        with self._store.db.transaction():
+        with self._store.request():
             node = self.add(parent, name, Kind.SYMLINK, 0o777, target)
             self._store.requests.note(request, node.inode)
             self._journal.changed_metadata(node)
@@ -197,7 +207,7 @@ class Tree:
         """Take away the name of a file or symlink; who has it open keeps it. Raises NoEntry, IsDirectory."""
         self._rights.check_mount()
         self.child(parent, name)
-        with self._store.db.transaction():
+        with self._store.request():
             node = self._removable(parent, name)
             if node.kind is Kind.FOLDER:
                 raise IsDirectory("A folder is removed by rmdir.")
@@ -213,7 +223,7 @@ class Tree:
         found = self.child(parent, name)
         if found.kind is Kind.FOLDER and not found.listed:
             self._mirror.ensure_listed(found.inode)
-        with self._store.db.transaction():
+        with self._store.request():
             node = self._removable(parent, name)
             self._check_empty(node)
             self._store.requests.note(request, node.inode)
@@ -262,7 +272,7 @@ class Tree:
         over = self._nodes.find_child(new_parent, new_name)
         if over is not None and over.kind is Kind.FOLDER and not over.listed:
             self._mirror.ensure_listed(over.inode)
-        with self._store.db.transaction():
+        with self._store.request():
             source = self._removable(parent, name)
             target = self._nodes.find_child(new_parent, new_name)
             self._check_move(source, new_parent, target, flags)
@@ -308,7 +318,7 @@ class Tree:
     def set_mode(self, inode: Inode, mode: int) -> None:
         """chmod(2). Raises NoEntry, ReadOnly, AccessDenied."""
         self._rights.check_mount()
-        with self._store.db.transaction():
+        with self._store.request():
             node = self._nodes.get(inode)
             self._rights.check(node)
             if mode & 0o7777 != node.mode:
@@ -324,7 +334,7 @@ class Tree:
     def set_mtime(self, inode: Inode, mtime_ns: int) -> None:
         """utimensat(2), to the nanosecond. Raises NoEntry, ReadOnly, AccessDenied."""
         self._rights.check_mount()
-        with self._opened.used(inode) as opened, self._store.db.transaction():
+        with self._opened.used(inode) as opened, self._store.request():
             node = self._nodes.get(inode)
             self._rights.check(node)
             file = opened.file

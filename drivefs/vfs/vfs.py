@@ -55,6 +55,8 @@ class Vfs:
         file waits for Drive. `handles`: what there is of the process before, for `take_over`; closed by `close`."""
         self.uid = os.getuid() if uid is None else uid
         self.gid = os.getgid() if gid is None else gid
+        self.news = store.news
+        """What changes otherwise than through the three above, for who keeps copies."""
         self._mirror = mirror
         self._now_ns = now_ns
         rights = Rights(self.uid, self.gid, read_only)

@@ -71,7 +71,10 @@ class WriteBack:
     def _seal(self, opened: OpenFile, file: ContentFile) -> None:
         opened.sealed = file.fingerprint()  # before: what is written meanwhile is to be noticed
         opened.sealed_ns = time.time_ns()
-        self._store.journal.seal(file)
+        with self._store.request():
+            self._store.journal.seal(file)
+        if opened.direct:
+            self._store.news.attributes(opened.inode)  # the kernel gives maps of it no new time
         opened.sent = opened.sent_ns = None
 
     def settle(self, opened: OpenFile) -> None:

@@ -43,9 +43,9 @@ class Xattrs:
         self._rights = rights
 
     def get(self, inode: Inode, name: str) -> bytes:
-        """getxattr(2). Raises NoAttribute, NoEntry."""
+        """getxattr(2). Raises NoAttribute, NoEntry; NotSupported for other namespaces."""
         if not name.startswith(OWN_PREFIX):
-            raise NoAttribute("Only user attributes are kept.")
+            raise NotSupported("Only user attributes are kept.")
         if name.startswith(VIRTUAL_PREFIX):
             return self._virtual(inode, name.removeprefix(VIRTUAL_PREFIX))
         value = self._store.nodes.xattrs(inode).get(name)

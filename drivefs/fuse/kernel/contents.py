@@ -89,6 +89,7 @@ class Contents:
         return wire.FOPEN_KEEP_CACHE if before == version else 0
 
     def create(self, request: Request) -> Reply:
+        mark = self._vfs.news.mark
         flags, mode, _, _ = wire.CREATE_IN.unpack_from(request.body)
         name = request.name(wire.CREATE_IN.size)
         direct = self._passthrough.enabled
@@ -101,7 +102,7 @@ class Contents:
                 Inode(request.nodeid), name, mode & 0o7777, flags, direct=direct, request=request.id
             )
         reply = self._opened(handle, flags)
-        entry = self._names.tell(request, self._vfs.tree.attributes(handle.opened.inode))
+        entry = self._names.tell(request, self._vfs.tree.attributes(handle.opened.inode), mark)
         forget = request.undo
 
         def undo() -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import errno
 import itertools
 import stat
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
 
-from drivefs.errors import NotPermitted
+from drivefs.errors import NoEntry, NotPermitted
 from drivefs.fuse.kernel import wire
 from drivefs.fuse.kernel.known import KnownInodes
 from drivefs.fuse.kernel.request import Malformed, Reply, Request
@@ -23,6 +25,8 @@ from drivefs.vfs.vfs import Vfs
 from drivefs.vfs.xattrs import OWN_PREFIX
 
 NAME_LIMIT_BYTES = 255
+DOTS = 2
+"""Entries of a folder that are not in it: "." and ".."."""
 _NS = 1_000_000_000
 _S_ISUID_ISGID = stat.S_ISUID | stat.S_ISGID
 _OWN_PREFIX = OWN_PREFIX.encode()
@@ -36,8 +40,11 @@ class _Folder:
     def __init__(self, inode: Inode) -> None:
         self.inode = inode
         self.lock = threading.Lock()  # guards what follows
-        self.offset = 0  # of the next entry that `entries` gives
-        self.entries: Iterator[tuple[str, Attributes]] | None = None
+        self.dots: list[tuple[str, Attributes]] = []  # none before the first entry is read
+        self.offset = 0  # how many entries were read
+        self.after = ""  # the last of them
+        self.ready: deque[tuple[str, Attributes]] = deque()  # the next ones
+        self.mark = 0  # what the mark of the news was before they were looked for
 
 
 class Names:
@@ -46,6 +53,7 @@ class Names:
     def __init__(self, vfs: Vfs, encoder: Encoder, known: KnownInodes) -> None:
         self._vfs = vfs
         self._tree = vfs.tree
+        self._news = vfs.news
         self._encoder = encoder
         self._known = known
         self._folders: dict[int, _Folder] = {}  # single operations of a dict only
@@ -81,18 +89,25 @@ class Names:
 
     # --- what the kernel knows ---
 
-    def tell(self, request: Request, attributes: Attributes) -> bytes:
-        """The reply that makes an inode known to the kernel."""
+    def tell(self, request: Request, attributes: Attributes, mark: int) -> bytes:
+        """The reply that makes an inode known to the kernel; `mark` is that of the news before it was looked at."""
         inode = attributes.inode
         self._known.told(inode)
         request.undo = lambda: self._forgotten(inode, 1)
+        if self._news.mark != mark:
+            attributes = self._tree.attributes(inode)
         return self._encoder.entry(attributes)
 
     def _forgotten(self, inode: int, lookups: int) -> None:
         self._known.forget(inode, lookups)
 
     def lookup(self, request: Request) -> Reply:
-        return self.tell(request, self._tree.lookup(Inode(request.nodeid), request.name()))
+        mark = self._news.mark
+        try:
+            attributes = self._tree.lookup(Inode(request.nodeid), request.name())
+        except NoEntry:
+            return self._encoder.no_entry
+        return self.tell(request, attributes, mark)
 
     def forget(self, request: Request) -> Reply:
         self._forgotten(request.nodeid, wire.FORGET_IN.unpack_from(request.body)[0])
@@ -139,6 +154,7 @@ class Names:
         mode = self._tree.attributes(inode).mode
         if mode & _S_ISUID_ISGID:
             self._tree.set_mode(inode, mode & ~_S_ISUID_ISGID)
+            self._news.attributes(inode)
 
     def statfs(self, _request: Request) -> Reply:
         volume = self._vfs.volume()
@@ -156,14 +172,17 @@ class Names:
         return self._vfs.find_done(request.id) if request.resent else None
 
     def mkdir(self, request: Request) -> Reply:
+        mark = self._news.mark
         mode, _ = wire.MKDIR_IN.unpack_from(request.body)
         name = request.name(wire.MKDIR_IN.size)
         made = self._done(request)
         if made is not None:
-            return self.tell(request, self._tree.attributes(made))
-        return self.tell(request, self._tree.make_folder(Inode(request.nodeid), name, mode & 0o7777, request.id))
+            return self.tell(request, self._tree.attributes(made), mark)
+        attributes = self._tree.make_folder(Inode(request.nodeid), name, mode & 0o7777, request.id)
+        return self.tell(request, attributes, mark)
 
     def mknod(self, request: Request) -> Reply:
+        mark = self._news.mark
         mode, *_ = wire.MKNOD_IN.unpack_from(request.body)
         if not stat.S_ISREG(mode):
             raise NotPermitted("Drive has no device files, pipes or sockets.")
@@ -171,14 +190,16 @@ class Names:
         if inode is None:
             name = request.name(wire.MKNOD_IN.size)
             inode = self._vfs.files.make(Inode(request.nodeid), name, mode & 0o7777, request.id)
-        return self.tell(request, self._tree.attributes(inode))
+        return self.tell(request, self._tree.attributes(inode), mark)
 
     def symlink(self, request: Request) -> Reply:
+        mark = self._news.mark
         name, target = request.names(0, 2)
         made = self._done(request)
         if made is not None:
-            return self.tell(request, self._tree.attributes(made))
-        return self.tell(request, self._tree.make_symlink(Inode(request.nodeid), name, target, request.id))
+            return self.tell(request, self._tree.attributes(made), mark)
+        attributes = self._tree.make_symlink(Inode(request.nodeid), name, target, request.id)
+        return self.tell(request, attributes, mark)
 
     def link(self, _request: Request) -> Reply:
         raise NotPermitted("Drive has no hard links.")
@@ -212,7 +233,8 @@ class Names:
     def getxattr(self, request: Request) -> Reply:
         size, _ = wire.GETXATTR_IN.unpack_from(request.body)
         if request.body[wire.GETXATTR_IN.size :][: len(_OWN_PREFIX)] != _OWN_PREFIX:
-            raise OSError(errno.ENODATA, "")  # asked for every file by ls: decided at once
+            # Such as security.selinux: ls would ask again for every file if there could be any.
+            raise OSError(errno.EOPNOTSUPP, "")
         value = self._vfs.xattrs.get(Inode(request.nodeid), request.name(wire.GETXATTR_IN.size))
         return self._sized(value, size)
 
@@ -250,7 +272,7 @@ class Names:
         number = next(self._numbers)
         self._folders[number] = _Folder(Inode(request.nodeid))
         request.undo = lambda: self._close(number)
-        return wire.OPEN_OUT.pack(number, 0, 0)
+        return wire.OPEN_OUT.pack(number, wire.FOPEN_CACHE_DIR | wire.FOPEN_KEEP_CACHE, 0)
 
     def releasedir(self, request: Request) -> Reply:
         self._close(wire.HANDLE_IN.unpack_from(request.body)[0])
@@ -276,39 +298,68 @@ class Names:
         if folder is None:
             # Opened by the process before, whose table is gone.
             folder = self._folders.setdefault(number, _Folder(Inode(request.nodeid)))
-        told: list[Inode] = []
-        parts: list[bytes] = []
-        room = min(size, len(request.room))
         with folder.lock:
-            entries = self._entries_from(folder, offset)
-            for name, attributes in entries:
-                folder.offset += 1
-                raw = wire.bytes_of(name)
-                part = wire.dirent(attributes.inode, folder.offset, raw, attributes.kind)
-                if plus:
-                    known = raw not in (b".", b"..")
-                    part = (self._encoder.entry(attributes) if known else wire.NO_ENTRY) + part
-                if len(part) > room:
-                    folder.offset -= 1
-                    folder.entries = itertools.chain([(name, attributes)], entries)
-                    break
-                if plus and known:
-                    told.append(attributes.inode)
-                parts.append(part)
-                room -= len(part)
-        for inode in told:
-            self._known.told(inode)
-
-        def undo() -> None:
+            self._seek(folder, offset)
+            mark = folder.mark
+            chosen = self._next_entries(folder, min(size, len(request.room)), wire.ENTRY_OUT_BYTES if plus else 0)
+        if plus:
+            told = [attributes.inode for _, attributes, place in chosen if place > DOTS]
+            request.undo = lambda: self._forgotten_all(told)
             for inode in told:
-                self._forgotten(inode, 1)
-
-        request.undo = undo
+                self._known.told(inode)
+        changed = self._news.mark != mark
+        parts: list[bytes] = []
+        for raw, attributes, place in chosen:
+            if plus:
+                parts.append(self._entry_now(attributes, changed=changed) if place > DOTS else wire.NO_ENTRY)
+            parts.append(wire.dirent(attributes.inode, place, raw, attributes.kind))
         return b"".join(parts)
 
-    def _entries_from(self, folder: _Folder, offset: int) -> Iterator[tuple[str, Attributes]]:
-        if folder.entries is None or offset != folder.offset:
-            entries = self._tree.entries(folder.inode)
-            folder.offset = sum(1 for _ in itertools.islice(entries, offset))
-            folder.entries = entries
-        return folder.entries
+    def _forgotten_all(self, inodes: list[Inode]) -> None:
+        for inode in inodes:
+            self._forgotten(inode, 1)
+
+    def _entry_now(self, attributes: Attributes, *, changed: bool) -> bytes:
+        """Of an inode that the kernel is being told of; looked at again if something has `changed`."""
+        if changed:
+            try:
+                attributes = self._tree.attributes(attributes.inode)
+            except NoEntry:
+                self._forgotten(attributes.inode, 1)
+                return wire.NO_ENTRY
+        return self._encoder.entry(attributes)
+
+    def _seek(self, folder: _Folder, offset: int) -> None:
+        """Let the entry at `offset` come next. The caller holds the folder's lock."""
+        mark = self._news.mark
+        if not folder.dots or offset != folder.offset:
+            folder.dots = self._tree.begin_listing(folder.inode)
+            folder.offset, folder.after, folder.ready = 0, "", deque(folder.dots)
+            folder.mark = mark
+            while folder.offset < offset and self._next_entries(folder, wire.BUFFER_BYTES, 0, offset - folder.offset):
+                pass
+        elif folder.mark != mark:
+            folder.ready = deque(folder.dots[folder.offset :])
+            folder.mark = mark
+
+    def _next_entries(
+        self, folder: _Folder, room_bytes: int, more_bytes: int, limit: int = sys.maxsize
+    ) -> list[tuple[bytes, Attributes, int]]:
+        """Name, attributes and offset after it of the entries that fit, with `more_bytes` for each."""
+        chosen: list[tuple[bytes, Attributes, int]] = []
+        while len(chosen) < limit:
+            if not folder.ready:
+                folder.ready.extend(self._tree.page(folder.inode, folder.after))
+                if not folder.ready:
+                    break
+            name, attributes = folder.ready[0]
+            raw = wire.bytes_of(name)
+            room_bytes -= wire.dirent_bytes(raw) + more_bytes
+            if room_bytes < 0:
+                break
+            folder.ready.popleft()
+            folder.offset += 1
+            if folder.offset > DOTS:
+                folder.after = name
+            chosen.append((raw, attributes, folder.offset))
+        return chosen

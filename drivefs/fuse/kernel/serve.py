@@ -12,6 +12,7 @@ from drivefs.fuse.kernel.contents import Contents
 from drivefs.fuse.kernel.device import open_mount, take_away
 from drivefs.fuse.kernel.known import KnownInodes
 from drivefs.fuse.kernel.names import Names
+from drivefs.fuse.kernel.notify import Notifier
 from drivefs.fuse.kernel.passthrough import Passthrough
 from drivefs.fuse.kernel.session import Agreed, Session, StartThread
 from drivefs.fuse.kernel.wire import Encoder
@@ -21,8 +22,8 @@ from drivefs.vfs.vfs import Vfs
 
 log = logging.getLogger(__name__)
 
-VALID_S = 1
-"""How long the kernel may keep names and attributes."""
+VALID_S = 12 * 3600
+"""How long the kernel may keep names, also that there are none, and attributes: it is told when they change."""
 
 
 class Keeper(Protocol):
@@ -37,9 +38,12 @@ class Keeper(Protocol):
         ...
 
 
-def make_session(fd: int, vfs: Vfs, passthrough: Passthrough, start_thread: StartThread) -> Session:
+def make_session(
+    fd: int, vfs: Vfs, known: KnownInodes, passthrough: Passthrough, start_thread: StartThread
+) -> Session:
     """The conversation over `fd`, about `vfs`."""
-    names = Names(vfs, Encoder(vfs.uid, vfs.gid, VALID_S), KnownInodes())
+    vfs.news.keep(known)
+    names = Names(vfs, Encoder(vfs.uid, vfs.gid, VALID_S), known)
     return Session(fd, names.table() | Contents(vfs, names, passthrough).table(), start_thread, vfs.first_slot)
 
 
@@ -65,7 +69,8 @@ def serve(
     fd = open_mount(mountpoint, options)
     try:
         passthrough = Passthrough(fd)
-        session = make_session(fd, vfs, passthrough, start_thread)
+        known = KnownInodes()
+        session = make_session(fd, vfs, known, passthrough, start_thread)
         try:
             agreed = session.agree(passthrough=options.passthrough)
             passthrough.enabled = agreed.passthrough
@@ -80,7 +85,7 @@ def serve(
         except BaseException:
             take_away(mountpoint)
             raise
-        session.run()
+        _run(session, Notifier(fd, vfs, known), vfs, start_thread)
     finally:
         os.close(fd)
 
@@ -94,10 +99,20 @@ def _go_on(
         for handle in handles:
             if handle.backing:
                 passthrough.restore(handle)
-        session = make_session(fd, vfs, passthrough, start_thread)
+        known = KnownInodes(all_of_them=True)
+        session = make_session(fd, vfs, known, passthrough, start_thread)
         session.resume()
         log.info("The mount of the process before goes on, with %d files open", len(handles))
         on_ready()
-        session.run()
+        _run(session, Notifier(fd, vfs, known), vfs, start_thread)
     finally:
         os.close(fd)
+
+
+def _run(session: Session, notifier: Notifier, vfs: Vfs, start_thread: StartThread) -> None:
+    notifying = start_thread(notifier.run, "notifier")
+    try:
+        session.run()
+    finally:
+        vfs.news.close()
+        notifying.join()

@@ -66,6 +66,17 @@ class Opcode(IntEnum):
     RENAME2 = 45
 
 
+class Notification(IntEnum):
+    """What the kernel is told without having asked."""
+
+    INVAL_INODE = 2
+    INVAL_ENTRY = 3
+    DELETE = 6
+
+
+EXPIRE_ONLY = 1 << 0
+"""Of INVAL_ENTRY, since 7.38: look again, and drop nothing."""
+
 # --- INIT ---
 
 ASYNC_READ = 1 << 0
@@ -104,6 +115,7 @@ OPEN_KILL_SUIDGID = 1 << 0
 
 FOPEN_DIRECT_IO = 1 << 0
 FOPEN_KEEP_CACHE = 1 << 1
+FOPEN_CACHE_DIR = 1 << 3
 FOPEN_PASSTHROUGH = 1 << 7
 
 # --- structs; the comments name the fields ---
@@ -145,6 +157,10 @@ _ENTRY_OUT = Struct("=QQQQII" + _ATTR)  # nodeid, generation, entry_valid, attr_
 _DIRENT = Struct("=QQII")  # ino, off, namelen, type
 _BACKING_MAP = Struct("=iIQ")  # fd, flags, padding
 
+NOTIFY_INVAL_INODE_OUT = Struct("=Qqq")  # ino, off (below 0: attributes only), len (0: to the end)
+NOTIFY_INVAL_ENTRY_OUT = Struct("=QII")  # parent, namelen, flags; then the name and a zero
+NOTIFY_DELETE_OUT = Struct("=QQII")  # parent, child, namelen, padding; then the name and a zero
+
 ENTRY_OUT_BYTES = _ENTRY_OUT.size
 
 DEV_IOC_BACKING_OPEN = 0x4010E501  # _IOW(229, 1, struct fuse_backing_map)
@@ -162,6 +178,8 @@ class Encoder:
         self._uid = uid
         self._gid = gid
         self._valid_s = valid_s
+        self.no_entry = _ENTRY_OUT.pack(0, 0, valid_s, 0, 0, 0, *[0] * 16)
+        """struct fuse_entry_out of a name that does not exist."""
 
     def attr(self, attributes: Attributes) -> bytes:
         """struct fuse_attr_out."""
@@ -187,6 +205,11 @@ class Encoder:
 
 NO_ENTRY = bytes(ENTRY_OUT_BYTES)
 """In READDIRPLUS: this name is not looked up by the way."""
+
+
+def dirent_bytes(name: bytes) -> int:
+    """How long the `dirent` of a name is."""
+    return _DIRENT.size + (len(name) + 7 & ~7)
 
 
 def dirent(inode: int, offset: int, name: bytes, kind: Kind) -> bytes:
