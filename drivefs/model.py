@@ -219,3 +219,16 @@ class TrashLimit:
 
     size_bytes: int | None = None
     age_s: float | None = None
+
+
+@dataclass(slots=True)
+class Changes:
+    """Of the tree, otherwise than by who keeps copies of it: what those copies must forget."""
+
+    names: dict[tuple[Inode, str], Inode | None] = field(default_factory=dict)
+    """Folder and name of what came, went or was replaced; with the inode where that is gone, and not moved."""
+    attributes: set[Inode] = field(default_factory=set)
+    contents: set[Inode] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.names or self.attributes or self.contents)

@@ -354,3 +354,14 @@ def md5_of(path: Path) -> str:
 def contents(found: dict[str, Entry]) -> dict[str, tuple[str, str | None]]:
     """What Drive can be asked for: kind and md5."""
     return {path: (entry.kind, entry.md5) for path, entry in found.items()}
+
+
+# --- what only time shows ---
+
+
+def await_true(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
+    """Look until it holds: nothing outside can be waited on."""
+    deadline_s = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)

@@ -105,6 +105,7 @@ def _drop(store: Store, generation: Generation, inode: Inode, md5: str, checked:
             return
         if store.content.drop_unused(generation):
             store.nodes.update(inode, generation=None)
+            store.news.contents(inode)
             checked.dropped += 1
         else:
             checked.in_use += 1

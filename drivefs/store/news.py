@@ -10,9 +10,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
-from drivefs.model import Inode
+from drivefs.model import Changes, Inode
 from drivefs.store.db import Database
 
 
@@ -23,19 +22,6 @@ class _EveryInode:
 
 EVERY_INODE: Container[int] = _EveryInode()
 """Of a kernel that was told by another process nobody knows what it keeps."""
-
-
-@dataclass(slots=True)
-class Changes:
-    """What to forget."""
-
-    names: dict[tuple[Inode, str], Inode | None] = field(default_factory=dict)
-    """Folder and name of what came, went or was replaced; with the inode where that is gone, and not moved."""
-    attributes: set[Inode] = field(default_factory=set)
-    contents: set[Inode] = field(default_factory=set)
-
-    def __bool__(self) -> bool:
-        return bool(self.names or self.attributes or self.contents)
 
 
 class News:

@@ -269,6 +269,7 @@ class Mirror:
         """What changes in a node with the content that Drive has now; nothing when it is the one known."""
         if file.revision == node.revision and file.md5 == node.md5:
             return {}
+        self._store.news.contents(node.inode)
         if node.generation is not None:
             # Whoever has it open reads the old revision to the end; then it is evicted.
             self._store.content.drop_unused(node.generation)

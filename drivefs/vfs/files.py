@@ -114,7 +114,7 @@ class Files:
     def make(self, parent: Inode, name: str, mode: int, request: RequestId | None = None) -> Inode:
         """mknod(2) of a regular file. Raises Exists, and what `create` raises."""
         self._tree.prepare_new(parent, name)
-        with self._store.db.transaction():
+        with self._store.request():
             node = self._tree.add(parent, name, Kind.FILE, mode)
             self._store.requests.note(request, node.inode)
             file = self._store.journal.start_anew(node)
@@ -205,9 +205,12 @@ class Files:
         """Raises BadHandle."""
         return self._handles.get(number)
 
-    def version(self, inode: Inode) -> tuple[RevisionId | None, Generation | None]:
-        """Stays what it is for as long as the content changes by writes through this mount only."""
-        node = self._store.nodes.get(inode)
+    def version(self, handle: Handle) -> tuple[RevisionId | None, Generation | None]:
+        """Of what the handle reads: stays what it is while that changes by writes through this mount only."""
+        node = self._store.nodes.get(handle.opened.inode)
+        file = handle.opened.file
+        if file is not None and file.generation != node.generation:
+            return None, file.generation  # as it was before it changed on Drive: others have it open
         return node.revision, node.generation
 
     def flush(self, number: int) -> None:

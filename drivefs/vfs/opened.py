@@ -91,6 +91,9 @@ class OpenFiles:
             if opened.uses:
                 return
             del self._table[opened.inode]
+            node = self._store.nodes.find(opened.inode)
+            if opened.file is not None and node is not None and opened.file.generation != node.generation:
+                self._store.news.attributes(opened.inode)  # it showed the size of an old revision
             self.forget_unnamed(opened.inode)
         # Outside of the lock: the last close of a large unlinked file takes the disk its time.
         if opened.file is not None:

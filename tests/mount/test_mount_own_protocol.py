@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import mmap
 import os
+import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.mounting import KERNEL, KERNEL_PLAIN, Drive, Mounted, Transport
+from tests.mounting import KERNEL, KERNEL_PLAIN, Drive, Mounted, Transport, await_true
 
 MIB = 1 << 20
 
@@ -30,13 +29,6 @@ def moved_bytes(mount: Mounted) -> int:
     """What the daemon has read and written until now (proc_pid_io(5))."""
     lines = Path(f"/proc/{mount.status()['pid']}/io").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith(("rchar", "wchar")))
-
-
-def await_true(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
-    deadline_s = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.02)
 
 
 def test_local_file_passes_the_daemon_by_with_passthrough_only(drive: Drive, mount: Mounted, folder: Path) -> None:
@@ -180,3 +172,23 @@ def test_copy_within_the_mount_and_allocation_work(folder: Path) -> None:
     os.close(source)
     os.close(target)
     assert (folder / "target").read_bytes() == data + bytes(100)
+
+
+def test_what_was_looked_at_is_answered_by_the_kernel_alone(mount: Mounted, folder: Path) -> None:
+    (folder / "sub").mkdir()
+    for name in ("one", "sub/two"):
+        (folder / name).write_text(name)
+    look = (
+        "import os, sys\n"
+        "os.chdir(sys.argv[1])\n"
+        "for name in ('one', 'sub', 'sub/two'): os.lstat(name)\n"
+        "assert not os.path.lexists('three')\n"
+    )
+    command = [sys.executable, "-S", "-c", look, folder]
+    subprocess.run(command, check=True, timeout=60)
+    daemon = int(mount.status()["pid"])
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        subprocess.run(command, check=True, timeout=20)
+    finally:
+        os.kill(daemon, signal.SIGCONT)

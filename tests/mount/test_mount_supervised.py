@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from drivefs.mounts import find_mount_at
-from tests.mounting import Drive, Mounted, Transport, contents, drive_at, entries, mounted
+from tests.mounting import Drive, Mounted, Transport, await_true, contents, drive_at, entries, mounted
 
 LIMIT_S = 30.0
 
@@ -138,6 +138,24 @@ def test_any_death_is_survived_with_the_queue_whole(drive: Drive, mount: Mounted
     drive.start()
     mount.flush()
     assert drive.contents() == contents(entries(mount.path))
+
+
+def test_what_changed_on_drive_while_the_process_was_dead_is_seen(drive: Drive, mount: Mounted) -> None:
+    for name in ("edited", "removed"):
+        (mount.path / name).write_text("before")
+    mount.flush()
+    assert sorted(os.listdir(mount.path)) == ["edited", "removed"]
+    assert not (mount.path / "new").exists()
+    drive.admin.put_file("edited", b"of somebody else")
+    drive.admin.delete_file("removed")
+    drive.admin.put_file("new", b"")
+    mount.kill_daemon()
+    wait_until_it_answers(mount)
+    mount.command("refresh", mount.path)
+    await_true(lambda: sorted(os.listdir(mount.path)) == ["edited", "new"])
+    await_true(lambda: (mount.path / "new").exists() and not (mount.path / "removed").exists())
+    await_true(lambda: (mount.path / "edited").stat().st_size == 16)
+    assert (mount.path / "edited").read_bytes() == b"of somebody else"
 
 
 def test_commands_find_a_mount_that_is_being_brought_back(drive: Drive, mount: Mounted) -> None:

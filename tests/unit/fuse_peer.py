@@ -7,6 +7,7 @@ import socket
 import threading
 
 from drivefs.fuse.kernel import wire
+from drivefs.fuse.kernel.known import KnownInodes
 from drivefs.fuse.kernel.passthrough import Passthrough
 from drivefs.fuse.kernel.serve import make_session
 from drivefs.fuse.kernel.session import Session
@@ -21,9 +22,10 @@ class Peer:
         self.house = house
         self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.ours.settimeout(10)
-        self._theirs = theirs
+        self.theirs = theirs
+        self.known = KnownInodes()
         self.session: Session = make_session(
-            theirs.fileno(), self.house.vfs, Passthrough(theirs.fileno()), self._no_thread
+            theirs.fileno(), self.house.vfs, self.known, Passthrough(theirs.fileno()), self._no_thread
         )
         self._room = memoryview(bytearray(wire.BUFFER_BYTES))
 
@@ -63,10 +65,10 @@ class Peer:
         """The process dies, and the next one goes on with the conversation."""
         self.replies()
         self.ours.close()
-        self._theirs.close()
+        self.theirs.close()
         return Peer(self.house.hand_over())
 
     def close(self) -> None:
         self.ours.close()
-        self._theirs.close()
+        self.theirs.close()
         self.house.close()

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from drivefs.fuse.kernel import wire
-from drivefs.fuse.kernel.wire import Opcode
+from drivefs.fuse.kernel.notify import Notifier
+from drivefs.fuse.kernel.wire import Notification, Opcode
 from drivefs.model import ROOT_INODE
 from tests.unit.fuse_peer import Peer
 from tests.unit.vfs_house import VfsHouse
@@ -95,3 +96,67 @@ def test_session_gives_a_waiting_read_up_when_the_reader_is_ended(peer: Peer) ->
     released.set()
     reader.join()
     assert peer.replies() == []
+
+
+# --- what the kernel is told ---
+
+
+def notified(peer: Peer) -> list[tuple[int, bytes]]:
+    """Codes and bodies of all notifications until now."""
+    peer.house.store.news.attributes(ROOT_INODE)  # so that there is some
+    changes = peer.house.store.news.take()
+    assert changes is not None
+    Notifier(peer.theirs.fileno(), peer.house.vfs, peer.known).tell(changes)
+    found = [(number, body) for unique, number, body in peer.replies() if unique == 0]
+    found.remove((-Notification.INVAL_INODE, wire.NOTIFY_INVAL_INODE_OUT.pack(ROOT_INODE, -1, 0)))
+    return found
+
+
+def test_kernel_is_told_of_what_it_knows_only(peer: Peer) -> None:
+    known, unknown = (peer.house.remote_file(name, b"content") for name in ("known", "unknown"))
+    notified(peer)
+    peer.ask(Opcode.LOOKUP, ROOT_INODE, b"known\0")
+    for node in (known, unknown):
+        peer.house.store.nodes.update(node.inode, mtime_ns=5)
+    assert notified(peer) == [(-Notification.INVAL_INODE, wire.NOTIFY_INVAL_INODE_OUT.pack(known.inode, -1, 0))]
+    peer.send(peer.request(Opcode.FORGET, known.inode, wire.FORGET_IN.pack(1)))
+    peer.house.store.nodes.update(known.inode, mtime_ns=6)
+    assert notified(peer) == []
+
+
+def test_kernel_is_told_of_names_and_then_of_their_folder(peer: Peer) -> None:
+    node = peer.house.remote_file("new", b"content")
+    folder = (-Notification.INVAL_INODE, wire.NOTIFY_INVAL_INODE_OUT.pack(ROOT_INODE, 0, 0))
+    entry = wire.NOTIFY_INVAL_ENTRY_OUT.pack(ROOT_INODE, 3, 0) + b"new\0"
+    assert notified(peer) == [(-Notification.INVAL_ENTRY, entry), folder]
+    peer.house.store.nodes.remove(node.inode)
+    gone = wire.NOTIFY_DELETE_OUT.pack(ROOT_INODE, node.inode, 3, 0) + b"new\0"
+    assert notified(peer) == [(-Notification.DELETE, gone), folder]
+
+
+def test_kernel_may_keep_that_a_name_is_missing(peer: Peer) -> None:
+    number, body = peer.ask(Opcode.LOOKUP, ROOT_INODE, b"missing\0")
+    assert number == 0
+    assert int.from_bytes(body[:8], "little") == 0
+    assert int.from_bytes(body[16:24], "little") > 0
+
+
+def test_listing_is_of_now_when_something_changed_since_it_was_begun(peer: Peer) -> None:
+    nodes = [peer.house.remote_file(f"file {number}", b"content") for number in range(9)]
+    _, body = peer.ask(Opcode.OPENDIR, ROOT_INODE, bytes(8))
+    (handle, *_) = wire.OPEN_OUT.unpack_from(body)
+
+    def read(offset: int) -> bytes:
+        return peer.ask(Opcode.READDIRPLUS, ROOT_INODE, wire.READ_IN.pack(handle, offset, 700, 0, 0, 0, 0))[1]
+
+    first = read(0)
+    assert b"file 0" in first
+    assert b"file 8" not in first
+    peer.house.store.nodes.update(nodes[8].inode, name="file 8, renamed", size_bytes=12345)
+    found = first
+    offset = 3
+    while rest := read(offset):
+        found += rest
+        offset += rest.count(b"file ")
+    assert b"file 8, renamed" in found
+    assert (12345).to_bytes(8, "little") in found

@@ -78,11 +78,11 @@ class Contents:
             self._files.go_indirect(handle)
         if past_the_page_cache(flags):
             return wire.OPEN_OUT.pack(handle.number, wire.FOPEN_DIRECT_IO, 0)
-        return wire.OPEN_OUT.pack(handle.number, self._keep_cache(handle.opened.inode), 0)
+        return wire.OPEN_OUT.pack(handle.number, self._keep_cache(handle), 0)
 
-    def _keep_cache(self, inode: Inode) -> int:
-        """FOPEN_KEEP_CACHE where the kernel still has the content that there is now."""
-        version = self._files.version(inode)
+    def _keep_cache(self, handle: Handle) -> int:
+        """FOPEN_KEEP_CACHE where the kernel still has the content that the handle reads."""
+        inode, version = handle.opened.inode, self._files.version(handle)
         with self._lock:
             before = self._cached.get(inode)
             self._cached[inode] = version

@@ -16,7 +16,7 @@ from drivefs.errors import NoEntry
 from drivefs.fuse.kernel import wire
 from drivefs.fuse.kernel.known import KnownInodes
 from drivefs.fuse.kernel.wire import Notification
-from drivefs.model import Inode
+from drivefs.model import Changes, Inode
 from drivefs.vfs.vfs import Vfs
 
 log = logging.getLogger(__name__)
@@ -38,20 +38,23 @@ class Notifier:
 
     def run(self) -> None:
         """Until there is no more news to come, or the mount is gone."""
-        news = self._vfs.news
         try:
-            while (changes := news.take()) is not None:
-                for (folder, name), gone in changes.names.items():
-                    self._forget_name(folder, name, gone)
-                # After the names: who was reading the folder has ended then, and what came of it is dropped too.
-                for folder in {folder for folder, _ in changes.names}:
-                    self._forget_inode(folder, 0)
-                for inode in changes.attributes - changes.contents:
-                    self._forget_inode(inode, _ATTRIBUTES_ONLY)
-                for inode in changes.contents:
-                    self._forget_inode(inode, 0)
+            while (changes := self._vfs.news.take()) is not None:
+                self.tell(changes)
         except ConnectionAbortedError:
             log.debug("There is no kernel any more to be told")
+
+    def tell(self, changes: Changes) -> None:
+        """Raises ConnectionAbortedError."""
+        for (folder, name), gone in changes.names.items():
+            self._forget_name(folder, name, gone)
+        # After the names: who was reading the folder has ended then, and what came of it is dropped too.
+        for folder in {folder for folder, _ in changes.names}:
+            self._forget_inode(folder, 0)
+        for inode in changes.attributes - changes.contents:
+            self._forget_inode(inode, _ATTRIBUTES_ONLY)
+        for inode in changes.contents:
+            self._forget_inode(inode, 0)
 
     def _forget_name(self, folder: Inode, name: str, gone: Inode | None) -> None:
         raw = wire.bytes_of(name)
