@@ -217,6 +217,19 @@ class FakeDrive:
 
         return self._call("list_all", effect)
 
+    def list_since(self, since_ns: int, page_token: str | None = None) -> ListPage:
+        def effect() -> ListPage:
+            found = [
+                file
+                for file in self.files.values()
+                if max(file.created_ns, file.modified_ns) > since_ns and not file.trashed and file.id != ROOT
+            ]
+            start = int(page_token or 0)
+            end = start + self.page_files
+            return ListPage(tuple(found[start:end]), str(end) if end < len(found) else None)
+
+        return self._call("list_since", effect)
+
     def start_page_token(self) -> str:
         return self._call("start_page_token", lambda: str(len(self._changed)))
 

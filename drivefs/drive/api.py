@@ -69,6 +69,10 @@ class Drive(Protocol):
         everything else."""
         ...
 
+    def list_since(self, since_ns: int, page_token: str | None = None) -> ListPage:
+        """What was created or modified after `since_ns` and is not trashed, 1,000 a page."""
+        ...
+
     def start_page_token(self) -> str:
         """Where the changes feed stands now."""
         ...

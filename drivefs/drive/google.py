@@ -143,6 +143,9 @@ class GoogleDrive:
     def list_all(self, page_token: str | None = None, *, folders: bool | None = None) -> ListPage:
         return read_page(read_json(self._ask(self._service.list_all(page_token, folders)).body))
 
+    def list_since(self, since_ns: int, page_token: str | None = None) -> ListPage:
+        return read_page(read_json(self._ask(self._service.list_since(since_ns, page_token)).body))
+
     def start_page_token(self) -> str:
         return read_token(read_json(self._ask(self._service.start_page_token()).body).get("startPageToken"))
 

@@ -94,6 +94,10 @@ class Service:
         kind = "" if folders is None else f"mimeType {'=' if folders else '!='} '{FOLDER_MIME}' and "
         return self._list(f"{kind}trashed = false", page_token)
 
+    def list_since(self, since_ns: int, page_token: str | None) -> Call:
+        since = write_time(since_ns)
+        return self._list(f"(createdTime > '{since}' or modifiedTime > '{since}') and trashed = false", page_token)
+
     def _list(self, query: str, page_token: str | None) -> Call:
         token = {} if page_token is None else {"pageToken": page_token}
         return self._made(self._files.list(q=query, fields=_LIST_FIELDS, spaces="drive", **_LISTED, **token))

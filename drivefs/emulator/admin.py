@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from drivefs.emulator.accounts import FOLDER_MIME, FULL_SCOPE, Caller
+from drivefs.emulator.bulk import fill
 from drivefs.emulator.errors import ApiError
 from drivefs.emulator.fields import compile_mask
 from drivefs.emulator.oauth import CLIENT_ID, OAuth
@@ -50,6 +51,7 @@ class Admin:
             ("GET", "files"): self._find,
             ("DELETE", "files"): self._delete,
             ("POST", "folders"): self._folder,
+            ("POST", "fill"): self._fill,
             ("POST", "expire-tokens"): lambda query, body: {"expired": self.oauth.expire_access()},
             ("POST", "revoke-tokens"): self._revoke,
             ("POST", "expire-sessions"): lambda query, body: {"expired": self.uploads.expire_all()},
@@ -169,6 +171,11 @@ class Admin:
     def _folder(self, query: dict[str, str], body: Any) -> Any:
         caller = self._caller(query)
         return {"id": self._ensure_folder(query["path"], caller)["id"]}
+
+    def _fill(self, query: dict[str, str], body: Any) -> Any:
+        caller = self._caller(query)
+        fill(self.emulator, caller, self._ensure_folder(query["path"], caller), int(query["files"]))
+        return {}
 
     def _ensure_folder(self, path: str, caller: Caller) -> Any:
         row = self.emulator.tree.get("root", caller)

@@ -86,6 +86,10 @@ class Admin:
         """The folder's ID; it may be there already."""
         return str(self._object("POST", "folders", None, {"path": path, **query})["id"])
 
+    def fill_folder(self, path: str, files: int, **query: str) -> None:
+        """Make many empty files, `f0000000` and so on, in a folder, which is made too."""
+        self._object("POST", "fill", None, {"path": path, "files": str(files), **query})
+
     def get_file(self, path: str, **query: str) -> dict[str, Any]:
         """The item with all fields."""
         return self._object("GET", "files", None, {"path": path, **query})

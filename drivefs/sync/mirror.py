@@ -85,7 +85,7 @@ class Mirror:
             self._store.db.set_setting("changes_token", token)
             nodes.update(ROOT_INODE, drive_id=root, confirmed_ns=1)
             if page is not None:
-                self.listings.plan(page)
+                self.listings.flat.plan(page)
 
     def _root_of(self, page: ListPage) -> DriveId:
         """My Drive's root: its children name it, which saves a request."""
@@ -99,7 +99,7 @@ class Mirror:
         """Follow the changes feed until `stop` is set and `wake` called."""
         polled_s = self._monotonic()
         space_s = polled_s + POLL_S  # the first moments are for who waits for a listing
-        poll = not self.listings.is_new()  # otherwise the feed's place was asked for a moment ago
+        poll = not self.listings.flat.is_new()  # otherwise the feed's place was asked for a moment ago
         while not stop.is_set():
             try:
                 if poll:
@@ -173,7 +173,7 @@ class Mirror:
             with self._store.db.transaction():
                 for change in page.changes:
                     if change.file is None or change.file.trashed:
-                        self.listings.is_gone(change.id)
+                        self.listings.pages.is_gone(change.id)
                         self._gone(change.id, change.file)
                     else:
                         self._apply(change.file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from drivefs.errors import BadReply, Refused, RemoteNotFound, Unreachable
 from drivefs.model import ROOT_INODE, DriveId, ListPage
+from drivefs.sync.flat import AGAIN_S
 from drivefs.sync.listing import HEAD_START_S, WALK_S, Listings
 from tests.fake_drive import ROOT, FakeDrive
 from tests.house import House
@@ -174,11 +176,11 @@ def test_listing_does_not_bring_back_what_went_while_its_page_was_on_its_way(tmp
     file_id = drive.put("f", b"x")
     house = House(tmp_path / "cache", drive)
     old = drive.files[file_id]
-    since = house.mirror.listings.moment()
+    since = house.mirror.listings.pages.moment()
     drive.change(file_id, trashed=True)
     house.mirror.poll()
     with house.store.db.transaction():
-        house.mirror.listings.apply_page([old], since)
+        house.mirror.listings.pages.apply([old], since)
     assert tree(house) == set()
 
 
@@ -353,3 +355,66 @@ def test_listing_gives_the_plain_name_to_the_older_twin_in_any_order(tmp_path: P
     list_all(house)
     assert tree(house) == {"twin.txt", "twin~age2.txt", "twin~age3.txt"}
     assert house.node("twin.txt").drive_id == "age1"
+
+
+def test_listing_rests_while_somebody_waits_for_a_folder(tmp_path: Path) -> None:
+    drive = FakeDrive()
+    drive.page_files = 1
+    fill(drive, 3, 3)
+    house = House(tmp_path / "cache", drive)
+    gate, asked, list_children = threading.Event(), threading.Event(), drive.list_children
+
+    def wait(parents: Sequence[DriveId], token: str | None = None) -> ListPage:
+        asked.set()
+        gate.wait(10)
+        return list_children(parents, token)
+
+    drive.list_children = wait  # type: ignore[method-assign]
+    drive.calls.clear()
+    with ThreadPoolExecutor(2) as pool:
+        reader = pool.submit(house.mirror.ensure_listed, house.node("d000").inode)
+        assert asked.wait(10)
+        step = pool.submit(house.mirror.listings.step)
+        assert drive.calls == []
+        gate.set()
+        reader.result(10)
+        assert step.result(10)
+    assert drive.calls.index("list_children") < drive.calls.index("list_all")
+
+
+def test_listing_of_everything_ends_when_every_folder_was_asked_for(tmp_path: Path) -> None:
+    drive = FakeDrive()
+    drive.page_files = 5
+    fill(drive, 3, 20)
+    house = House(tmp_path / "cache", drive)
+    house.mirror.listings.step()
+    for name in ("d000", "d001", "d002"):
+        house.mirror.ensure_listed(house.node(name).inode)
+    drive.calls.clear()
+    list_all(house)
+    assert drive.calls == []
+    assert_all_known(house)
+
+
+def test_listing_asks_again_for_what_it_was_too_early_for(tmp_path: Path) -> None:
+    drive = FakeDrive()
+    fill(drive, 2, 2)
+    house = House(tmp_path / "cache", drive)
+    # Made before the feed began, and not in the search yet: neither of the two names it.
+    late = drive.put("late", b"x", parent=drive.names()["d000"], created_ns=time.time_ns())
+    house.store.db.set_setting("changes_token", str(drive.start_page_token()))
+    file = drive.files.pop(late)
+    now = [time.time()]
+    listings = Listings(house.store, drive, house.mirror, clock=lambda: now[0])
+    while listings.step():
+        pass
+    drive.files[late] = file
+    drive.calls.clear()
+    assert not listings.step()
+    now[0] += AGAIN_S
+    while listings.step():
+        pass
+    assert drive.calls == ["list_since"]
+    assert "d000/late" in tree(house)
+    assert listings.flat.again_in_s() is None
+    assert not listings.step()

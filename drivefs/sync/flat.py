@@ -1,0 +1,153 @@
+"""All of Drive in one flat listing, behind the mount's back.
+
+One thread does it, step by step. How far it has come stands in the database, in the transaction of each page: it goes
+on after a restart where it was cut. It names the folders first and then everything else, so that an item's folder is
+known when the item comes; folders that come before their own folder are parked until all are here. What changes
+meanwhile is in the changes feed, which began before.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from drivefs.drive.api import Drive
+from drivefs.errors import Refused
+from drivefs.model import ROOT_INODE, Inode, ListPage
+from drivefs.store.store import Store
+from drivefs.sync.pages import Pages, pages
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 60.0
+"""A search without a folder lags behind (drive-api: Consistency): what was made just before the feed began may be in
+neither. So it is asked for once more a minute later …"""
+
+AROUND_NS = 600 * 1_000_000_000
+"""… as far as it was made or changed within ten minutes before the listing began; clocks differ too."""
+
+_PHASE = "listing"
+"""Setting: what comes next."""
+_TOKEN = "listing_token"
+_LAST = "listing_last_inode"
+_BEGAN = "listing_began"
+"""Setting: seconds since the epoch, until what lagged behind was asked for."""
+_FOLDERS, _PARKED, _FILES, _DONE = "folders", "parked", "files", "done"
+
+
+class FlatListing:
+    """One listing of the whole Drive, over any number of processes."""
+
+    def __init__(
+        self,
+        store: Store,
+        drive: Drive,
+        pages: Pages,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._drive = drive
+        self._pages = pages
+        self._monotonic = monotonic
+        self._clock = clock
+        self._began_s: float | None = None  # by this process; written by the thread that steps
+        self.over = threading.Event()
+        """Set when it is done, or cannot go on for now: nobody needs to wait for it."""
+
+    def plan(self, root: ListPage) -> None:
+        """A new cache: begin with what the root has. Part of the caller's transaction."""
+        self._pages.apply(root.files, self._pages.moment())
+        if root.next_token is None and not root.incomplete:
+            self._store.nodes.update(ROOT_INODE, listed=True)
+        self._store.db.set_setting(_PHASE, _FOLDERS)
+        self._store.db.set_setting(_BEGAN, str(self._clock()))
+
+    def is_new(self) -> bool:
+        """Whether it has yet to begin."""
+        return self._store.db.setting(_PHASE) == _FOLDERS and not self._store.db.setting(_TOKEN)
+
+    def give_up(self) -> None:
+        """Folders are listed one by one instead. Part of the caller's transaction."""
+        self._store.db.set_setting(_PHASE, _DONE)
+
+    def wait(self, head_start_s: float) -> bool:
+        """Wait until it is over, but no longer than `head_start_s` after it began; whether it was under way."""
+        began_s = self._began_s
+        if began_s is None or self.over.is_set():
+            return False
+        left_s = began_s + head_start_s - self._monotonic()
+        return left_s > 0 and self.over.wait(left_s)
+
+    def step(self) -> bool:
+        """The next page; whether there was anything to do. Raises DriveError, SignInNeeded."""
+        phase = self._store.db.setting(_PHASE)
+        if phase == _PARKED:
+            self._unpark()
+        elif phase == _FOLDERS or (phase == _FILES and self._store.nodes.unlisted(1)):
+            self._page(phase)
+        else:
+            if phase == _FILES:
+                self.give_up()  # every folder was asked for by itself meanwhile
+            self.over.set()
+            return False
+        return True
+
+    def _page(self, phase: str) -> None:
+        db = self._store.db
+        if self._began_s is None:
+            self._began_s = self._monotonic()
+        token = db.setting(_TOKEN) or None
+        since = self._pages.moment()
+        try:
+            page = self._drive.list_all(token, folders=phase == _FOLDERS)
+        except Refused:
+            if token is None:
+                log.warning("Drive refuses a listing of everything: its folders are listed one by one.")
+                db.set_setting(_PHASE, _DONE)
+            db.set_setting(_TOKEN, "")  # too old: this part from its beginning
+            return
+        following = page.next_token if page.next_token != token else None
+        with db.transaction():
+            self._pages.apply(page.files, since, park=phase == _FOLDERS)
+            db.set_setting(_TOKEN, following or "")
+            if page.incomplete or (page.next_token is not None and following is None):
+                db.set_setting(_PHASE, _DONE)  # not to be trusted: the folders are listed one by one
+            elif following is None and phase == _FOLDERS:
+                db.set_setting(_PHASE, _PARKED)
+            elif following is None:
+                db.set_setting(_PHASE, _DONE)
+                self._store.nodes.set_all_listed(Inode(int(db.setting(_LAST) or 0)))
+        db.relieve()
+
+    def _unpark(self) -> None:
+        """Put folders into the tree whose own folder has come; when none is left, go on to the files."""
+        db = self._store.db
+        with db.transaction():
+            if not self._pages.unpark():
+                db.set_setting(_PHASE, _FILES)
+                # Of folders that come later by the changes feed, earlier pages may have had files.
+                db.set_setting(_LAST, str(self._store.nodes.last_inode()))
+
+    # --- what lagged behind ---
+
+    def again_in_s(self) -> float | None:
+        """Until `look_again` is due; None: it is not."""
+        began = self._store.db.setting(_BEGAN)
+        return min(max(0.0, float(began) + AGAIN_S - self._clock()), AGAIN_S) if began else None
+
+    def look_again(self) -> None:
+        """Ask for what the listing may have been too early for. Raises DriveError, SignInNeeded."""
+        db = self._store.db
+        since_ns = int(float(db.setting(_BEGAN) or 0) * 1e9) - AROUND_NS
+        moment = self._pages.moment()
+        try:
+            for page in pages(lambda token: self._drive.list_since(since_ns, token)):
+                with db.transaction():
+                    self._pages.apply(page.files, moment)
+        except Refused as error:
+            log.info("Drive does not list what is new: %s", error)
+        db.set_setting(_BEGAN, "")

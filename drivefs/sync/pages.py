@@ -1,0 +1,143 @@
+"""What a page of a listing means for the rows: any thread may hand one in.
+
+New files, which is nearly all of it, go in at once; what is known already is compared one by one. The changes feed
+may have been faster than a page: what it said was gone is not brought back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from cachetools import TTLCache
+
+from drivefs.errors import BadReply
+from drivefs.model import DriveId, Inode, ListPage, RemoteFile
+from drivefs.store.nodes import Node
+from drivefs.store.store import Store
+from drivefs.sync.metadata import attributes, node_values
+from drivefs.sync.names import NAME_LIMIT_BYTES, shown_name
+
+GONE_S = 600.0
+"""No page of a listing is applied later than this after it was asked for."""
+
+UNPARK_FOLDERS = 1_000
+"""Parked folders put into the tree in one transaction."""
+
+
+class Tree(Protocol):
+    """What one item of Drive means for the rows; in the caller's transaction."""
+
+    def take(self, file: RemoteFile) -> None: ...
+
+    def forget(self, node: Node) -> bool: ...
+
+
+class Pages:
+    """Puts listings into the store."""
+
+    def __init__(self, store: Store, tree: Tree) -> None:
+        self._store = store
+        self._tree = tree
+        # Guarded by the database's lock:
+        self._moment = 0
+        self._gone: TTLCache[DriveId, int] = TTLCache(100_000, GONE_S)
+
+    def moment(self) -> int:
+        """Now, in the order of what the changes feed has said; for `apply`."""
+        with self._store.db.transaction_lock():
+            return self._moment
+
+    def is_gone(self, drive_id: DriveId) -> None:
+        """The feed says that an item is gone: a page asked for before must not bring it back. In the caller's
+        transaction."""
+        self._moment += 1
+        self._gone[drive_id] = self._moment
+        self._store.db.run("DELETE FROM parked_folders WHERE drive_id = ?", (drive_id,))
+
+    def apply(self, files: Sequence[RemoteFile], since: int, *, park: bool = False) -> None:
+        """Take over what a listing asked for at moment `since` says; in the caller's transaction.
+
+        `park`: keep folders whose own folder is not here.
+        """
+        nodes = self._store.nodes
+        # Of twins the older one keeps the plain name, whatever the order of the listing.
+        items = sorted(
+            (file for file in files if not file.trashed and self._gone.get(file.id, 0) <= since),
+            key=lambda file: (file.created_ns, file.id),
+        )
+        known = nodes.inodes_of(list({file.id for file in items} | {file.parent for file in items if file.parent}))
+        rows: dict[DriveId, list[Any]] = {}
+        single: list[RemoteFile] = []
+        for file in items:
+            parent = known.get(file.parent) if file.parent is not None else None
+            if file.id in known:
+                single.append(file)
+            elif parent is not None and parent[1]:
+                row = self._row(file, parent[0])
+                if row is None:
+                    single.append(file)
+                else:
+                    rows[file.id] = row
+            elif park and file.parent is not None:
+                item = json.dumps({**asdict(file), "app_properties": dict(file.app_properties)})
+                self._store.db.run(
+                    "INSERT OR REPLACE INTO parked_folders VALUES (?, ?, ?)", (file.id, file.parent, item)
+                )
+        if rows:
+            nodes.add_missing(list(rows.values()), _COLUMNS)
+            added = nodes.inodes_of(list(rows))
+            # The others have a twin.
+            single += [file for file in items if file.id in rows and file.id not in added]
+        for file in single:
+            self._tree.take(file)
+
+    def unpark(self) -> bool:
+        """Put parked folders into the tree whose own folder has come; whether there were any. In the caller's
+        transaction."""
+        db = self._store.db
+        rows = db.rows(
+            "SELECT p.drive_id, p.item FROM parked_folders p JOIN nodes n ON n.drive_id = p.parent LIMIT ?",
+            (UNPARK_FOLDERS,),
+        )
+        for drive_id, item in rows:
+            self._tree.take(RemoteFile(**json.loads(item)))
+            db.run("DELETE FROM parked_folders WHERE drive_id = ?", (drive_id,))
+        if not rows:
+            # What is left hangs in nothing that this account sees.
+            db.run("DELETE FROM parked_folders")
+        return bool(rows)
+
+    @staticmethod
+    def _row(file: RemoteFile, parent: Inode) -> list[Any] | None:
+        """A new item as a row, where nothing about it is special."""
+        shown = attributes(file)
+        name = shown_name(file.name)
+        if shown.xattrs or len(name) > NAME_LIMIT_BYTES or len(name.encode()) > NAME_LIMIT_BYTES:
+            return None
+        values = node_values(file, shown)
+        return [parent, name, *(values[column] for column in _COLUMNS[2:])]
+
+
+_COLUMNS = (
+    "parent", "name", "kind", "mode", "size_bytes", "mtime_ns", "ctime_ns", "target", "listed", "writable", "ours",
+    "change", "drive_id", "confirmed_ns", "revision", "md5", "remote_name", "remote_parent", "remote_meta",
+    "remote_version",
+)  # fmt: skip
+
+
+def pages(ask: Callable[[str | None], ListPage]) -> Iterator[ListPage]:
+    """The pages of a listing, one after another. Raises BadReply when it turns in a circle."""
+    tokens: set[str] = set()
+    token: str | None = None
+    while True:
+        page = ask(token)
+        yield page
+        token = page.next_token
+        if token is None:
+            return
+        if token in tokens:
+            raise BadReply("Drive's listing does not come to an end.")
+        tokens.add(token)
