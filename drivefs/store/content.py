@@ -16,7 +16,7 @@ from drivefs.errors import CacheDamaged, CacheFull, Changing, Superseded
 from drivefs.model import Generation, Inode
 from drivefs.store.content_file import Claim, ContentFile, OpenFiles
 from drivefs.store.db import Database
-from drivefs.store.disk import copy_bytes, share_blocks, sync_disk
+from drivefs.store.disk import copy_bytes, is_open_for_writing, share_blocks, sync_disk
 from drivefs.store.generations import Base, Generations, State
 from drivefs.store.ranges import Ranges
 
@@ -29,6 +29,9 @@ COPY_TRIES = 3
 
 TICK_S = 0.02
 """File times move in steps; the longest is 10 ms (a kernel with CONFIG_HZ_100)."""
+
+LET_GO_S = 1.0
+"""The kernel lets go of a mount's files within some milliseconds after it was taken away."""
 
 SYNC_ALL_ABOVE = 32
 """More files than this are flushed by one syncfs(2) of the cache's disk: 1,000 small files must not cost 1,000
@@ -218,6 +221,27 @@ class ContentStore:
                 raise CacheFull(f"The cache has no room for a copy: {error.strerror}.") from error
         if copy.base is not None:
             copy.save_ranges()
+        return copy
+
+    def is_written_elsewhere(self, generation: Generation) -> bool:
+        """Whether somebody writes a generation that is not open here: a program that had it open by passthrough when
+        the processes of its mount died. What the kernel has only not let go of yet is waited for."""
+        end_s = time.monotonic() + LET_GO_S
+        while is_open_for_writing(self._path(generation)):
+            if time.monotonic() > end_s:
+                return True
+            time.sleep(TICK_S)
+        return False
+
+    def detach(self, file: ContentFile) -> ContentFile:
+        """A copy that only we write, in place of a generation that others write too; the caller's use goes over to
+        it. Theirs stays in the folder, without a record."""
+        with self._db.transaction():
+            copy = self._copy(file, limit_bytes=None)
+            assert copy is not None
+            copy.set_mtime(file.mtime_ns)
+            self._rows.remove(file.generation)
+        file.close()
         return copy
 
     def seal(self, file: ContentFile) -> None:

@@ -9,6 +9,7 @@ import ctypes
 import errno
 import fcntl
 import os
+from pathlib import Path
 
 _SYNC_FILE_RANGE_WRITE = 2  # sync_file_range(2)
 _FICLONE = 0x40049409  # ioctl_ficlone(2)
@@ -55,6 +56,19 @@ def data_from_start(fd: int) -> int:
 def share_blocks(source_fd: int, target_fd: int) -> None:
     """Make the target a copy of the source at once, where the disk can do that."""
     fcntl.ioctl(target_fd, _FICLONE, source_fd)
+
+
+def is_open_for_writing(path: Path) -> bool:
+    """Whether any process, or the kernel in the name of one, has a file open for writing: fcntl(2), F_SETLEASE."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        return error.errno == errno.EAGAIN  # others: this disk, or this user, has no leases
+    else:
+        return False
+    finally:
+        os.close(fd)
 
 
 def write_all(fd: int, data: memoryview, offset: int) -> None:

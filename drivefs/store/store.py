@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Collection, Iterator
@@ -20,6 +21,8 @@ from drivefs.store.journal import Journal
 from drivefs.store.news import News
 from drivefs.store.nodes import Node, Nodes
 from drivefs.store.requests import Requests
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,22 +93,32 @@ class Store:
             if row["inode"] in held and self.nodes.get(Inode(row["inode"])).generation == row["generation"]:
                 continue
             try:
+                apart = self.content.is_written_elsewhere(Generation(row["generation"]))
                 file = self.content.open(Generation(row["generation"]))
-            except CacheDamaged:
+            except (CacheDamaged, FileNotFoundError):
                 # The record is committed before its file is made: nothing was written to it yet.
                 with self.db.transaction():
                     self.nodes.update(Inode(row["inode"]), generation=None)
                     self.content.discard(Generation(row["generation"]))
                 lost += 1
                 continue
-            self.journal.seal(file)
-            file.close()
+            self._seal(file, apart=apart)
             interrupted += 1
-        self._measure_sealed()
+        self._measure_sealed(held)
         self.journal.unpark_all()
         return Recovered(interrupted, lost, self._quarantine_orphans())
 
-    def _measure_sealed(self) -> None:
+    def _seal(self, file: ContentFile, *, apart: bool) -> None:
+        """What was interrupted waits for Drive; `apart` from those who write it still, of whom nobody hears."""
+        if apart:
+            log.warning("Inode %d is still written from a mount that is gone: a copy of it is sent", file.inode)
+            with self.db.transaction():
+                file = self.content.detach(file)
+                self.nodes.update(file.inode, generation=file.generation)
+        self.journal.seal(file)
+        file.close()
+
+    def _measure_sealed(self, held: Collection[Inode]) -> None:
         """The kernel may have written to a file between its seal and its release, unseen."""
         for row in self.db.rows(
             "SELECT g.generation, g.inode, g.size_bytes FROM generations g"
@@ -113,7 +126,13 @@ class Store:
             (State.SEALED.value,),
         ):
             status = self.content.find_status(Generation(row["generation"]))
-            if status is not None and status.st_size != row["size_bytes"]:
+            if (
+                status is not None
+                and row["inode"] not in held
+                and self.content.is_written_elsewhere(Generation(row["generation"]))
+            ):
+                self._seal(self.content.open(Generation(row["generation"])), apart=True)
+            elif status is not None and status.st_size != row["size_bytes"]:
                 with self.db.transaction():
                     self.content.set_size(Generation(row["generation"]), status.st_size)
                     self.nodes.update(Inode(row["inode"]), size_bytes=status.st_size, mtime_ns=status.st_mtime_ns)

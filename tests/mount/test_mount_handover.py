@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -227,3 +227,27 @@ def test_mount_that_is_unmounted_while_its_daemon_is_dead_ends(drive: Drive, mou
     assert wait_for_end(supervisor, LIMIT_S)
     assert find_mount_at(mount.path) is None
     assert drive.admin.read_file("file") == b"x"
+
+
+def test_program_that_outlives_its_mount_spoils_nothing(drive: Drive, mount: Mounted) -> None:
+    path, data = mount.path / "file", os.urandom(MIB)
+    with ExitStack() as stack:
+        stack.enter_context(suppress(OSError))  # of the close: that is where it is told
+        file = stack.enter_context(path.open("wb", buffering=0))
+        file.write(data)
+        mount.kill()
+        written_on = mount.transport is KERNEL
+        if written_on:
+            file.write(b"unheard")
+        else:
+            with pytest.raises(OSError, match="not connected"):
+                file.write(b"unheard")
+        mount.mount()
+        expected = path.read_bytes()
+        assert expected == data + (b"unheard" if written_on else b"")
+        with suppress(OSError):
+            file.write(b"of before")
+        mount.flush()
+        assert path.read_bytes() == drive.admin.read_file("file") == expected
+    kept = [each.read_bytes() for each in (mount.cache_dir / "quarantine").glob("*")]
+    assert kept == ([expected + b"of before"] if written_on else [])
