@@ -17,6 +17,7 @@ from drivefs.errors import FsError, UserError
 from drivefs.model import DriveId, Inode
 from drivefs.mounts import Record, find_mount_at, unmount
 from drivefs.store.check import Checked, check, kept
+from drivefs.store.room import Room
 from drivefs.store.scope import Scope
 from drivefs.store.store import Store
 from drivefs.sync.mirror import Mirror
@@ -43,7 +44,7 @@ class Answers:
         self,
         record: Record,
         *,
-        cache_limit_bytes: int,
+        room: Room,
         store: Store,
         mirror: Mirror,
         uploader: Uploader,
@@ -55,7 +56,7 @@ class Answers:
         """`snapshot_open` seals a copy of what is open for writing, as it is now, or of those inodes alone for which
         its argument says yes. `resolve` finds the inode at a path from the mount's root."""
         self._record = record
-        self._cache_limit_bytes = cache_limit_bytes
+        self._room = room
         self._store = store
         self._mirror = mirror
         self._uploader = uploader
@@ -135,7 +136,11 @@ class Answers:
             "pause": {"reason": pause.reason, "until": pause.until_s} if pause is not None else None,
             "offline": self._mirror.offline,
             "quota": asdict(space) if space is not None else None,
-            "cache": {"limit_bytes": self._cache_limit_bytes, "clean_bytes": self._store.content.clean_bytes()},
+            "cache": {
+                "limit_bytes": self._room.limit_bytes,
+                "keep_free_bytes": self._room.keep_free_bytes,
+                "clean_bytes": self._store.content.clean_bytes(),
+            },
         }
 
     def _path(self, inode: Inode) -> str:
@@ -321,7 +326,8 @@ class Answers:
             "whole_files": found.whole_files,
             "partial_files": found.partial_files,
             "bytes": found.size_bytes,
-            "limit_bytes": self._cache_limit_bytes,
+            "limit_bytes": self._room.limit_bytes,
+            "keep_free_bytes": self._room.keep_free_bytes,
             "pins": found.pins,
             "waiting_files": left.jobs,
             "waiting_bytes": left.size_bytes,

@@ -14,7 +14,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import signal
 import threading
 import time
@@ -47,6 +46,7 @@ from drivefs.mounts import MountBusy, Record, clear_dead, unmount, write_record
 from drivefs.signin.accounts import login_command
 from drivefs.signin.find import find_sign_in
 from drivefs.store.news import EVERY_INODE
+from drivefs.store.room import Room
 from drivefs.store.store import Store
 from drivefs.supervisor import ENDING, READY, Link
 from drivefs.sync.downloader import Downloader
@@ -63,6 +63,9 @@ log = logging.getLogger(__name__)
 
 SYNC_S = 5.0
 """What a power cut may take of what was written without fsync (design, promise 2)."""
+
+ROOM_S = 0.5
+"""Between two looks at what the cache takes of its disk."""
 
 DOWNLOADS_AT_ONCE = 64
 WARMED_AT_ONCE = 32
@@ -170,7 +173,8 @@ class Mounted:
         self._uploads = ThreadPoolExecutor(SMALL_AT_ONCE + LARGE_AT_ONCE, "upload")
         self._requests = ThreadPoolExecutor(REQUESTS_AT_ONCE, "control")
         self._mirror = Mirror(store, self._drive)
-        self._downloader = Downloader(store, self._drive, self._downloads, free_bytes=self._free_bytes)
+        self._room = Room(store, limit_bytes=settings.cache_size, keep_free_bytes=settings.keep_free)
+        self._downloader = Downloader(store, self._drive, self._downloads, free_bytes=self._room.free_bytes)
         trash = Trash(store, self._drive.at(Priority.PUBLISH), parse_trash_limit(settings.trash_limit))
         self._ahead = ThreadPoolExecutor(STREAMED_AT_ONCE, "ahead")
         self._streaming = Streaming(store, self._drive, self._ahead)
@@ -186,15 +190,12 @@ class Mounted:
             read_only=settings.read_only,
             fsync_drive=settings.fsync == "drive",
             handles=self._handover.handles,
+            room=self._room,
         )
-        self._cache_limit_bytes = settings.cache_size
-        if self._cache_limit_bytes is None:
-            room = shutil.disk_usage(store.folder).free + store.content.clean_bytes()
-            self._cache_limit_bytes = room // 2
         self._warming = ThreadPoolExecutor(WARMED_AT_ONCE, "warm")
         self._answers = Answers(
             self.record,
-            cache_limit_bytes=self._cache_limit_bytes,
+            room=self._room,
             store=store,
             mirror=self._mirror,
             uploader=self._uploader,
@@ -208,10 +209,6 @@ class Mounted:
         self._served = threading.Event()  # `serve` has returned
         self._ending = threading.Lock()  # taken once, by whoever ends the mount
 
-    def _free_bytes(self) -> int:
-        """What the cache may still take before it evicts."""
-        return max(0, (self._cache_limit_bytes or 0) - self._store.content.clean_bytes())
-
     def run(self, on_ready: Callable[[Json], None]) -> None:
         """Serve until unmounted or told to end by a signal. Raises UserError when it cannot be mounted."""
         settings = self._settings
@@ -224,6 +221,7 @@ class Mounted:
             threading.Thread(target=self._mirror.run, args=(self._stop,), name="changes"),
             threading.Thread(target=self._mirror.listings.run, args=(self._stop,), name="listing"),
             threading.Thread(target=self._housekeeping, name="housekeeping"),
+            threading.Thread(target=self._keep_room, name="room"),
         ]
         control = threading.Thread(target=self._server.run, name="control")
         self._threads = threads
@@ -301,11 +299,17 @@ class Mounted:
                 self._vfs.snapshot_due()
                 self._store.sync()
                 self._store.db.checkpoint()
-                too_much = self._store.content.clean_bytes() - (self._cache_limit_bytes or 0)
-                if too_much > 0:
-                    log.debug("Evicted %d bytes", self._store.evict(too_much))
+                self._room.tidy()
             except (DrivefsError, OSError) as error:
                 log.error("Housekeeping of the cache failed, and is tried again: %s", error)
+
+    def _keep_room(self) -> None:
+        """Beside the housekeeping, whose flushes may take their time on a disk that is getting full."""
+        while not self._stop.wait(ROOM_S):
+            try:
+                self._room.tidy(soon=True)
+            except (DrivefsError, OSError) as error:
+                log.error("The cache could not be kept within its limits, and is tried again: %s", error)
 
     def _wait_for_signal(self) -> None:
         first = signal.sigwaitinfo(SIGNALS)
@@ -342,6 +346,7 @@ class Mounted:
         with self._ending:
             if self._stop.is_set():
                 return
+            self._room.end_waits()
             if self._served.is_set():
                 self._vfs.close()
             else:

@@ -43,6 +43,8 @@ class Settings:
     """None: a folder of the account's own under the user's cache folder."""
     cache_size: int | None = None
     """Bytes that clean content may take on the disk; None: half of what is free. Waiting content is not limited."""
+    keep_free: int | None = None
+    """Bytes of the cache's disk that stay free of clean content; None: a twentieth of it, 4 GiB at most."""
     allow_other: bool = False
     credentials: Path | None = None
     endpoint: str | None = None
@@ -177,6 +179,7 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "cache_dir": _path,
     "trash_limit": _trash_limit,
     "cache_size": _size,
+    "keep_free": _size,
     "allow_other": _truth,
     "credentials": _path,
     "endpoint": _endpoint,

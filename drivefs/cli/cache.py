@@ -1,7 +1,8 @@
 """cache: what a mount keeps of Drive's files on this machine's disk.
 
 `--json` prints one object a command:
-  show      whole_files, partial_files, bytes, limit_bytes, pins, and waiting_files, waiting_bytes: not on Drive yet
+  show      whole_files, partial_files, bytes, limit_bytes, keep_free_bytes (of the disk), pins, and
+            waiting_files, waiting_bytes: not on Drive yet
   verify    files, bytes (complete, with a checksum), dropped (damaged), in_use (damaged, and open just now)
   clear     freed_bytes
 """
@@ -47,7 +48,8 @@ def show(path: Path | None, as_json: bool) -> None:
     click.echo(
         f"Kept       {files_text(result['whole_files'], result['bytes'])}, parts of {result['partial_files']} more"
     )
-    click.echo(f"Limit      {size_text(result['limit_bytes'])}")
+    kept_free = size_text(result["keep_free_bytes"])
+    click.echo(f"Limit      {size_text(result['limit_bytes'])}, and {kept_free} of the disk stay free")
     click.echo(f"Pinned     {result['pins']} files and folders")
     click.echo(f"Waiting    {files_text(result['waiting_files'], result['waiting_bytes'])} not on Drive yet")
 

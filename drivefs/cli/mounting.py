@@ -51,6 +51,9 @@ STOP_WAIT_S = 60.0
     "--cache-size", metavar="SIZE", help="Limit for what is kept to read, such as 20G (half the free disk)."
 )
 @click.option(
+    "--keep-free", metavar="SIZE", help="Of the cache's disk this much stays free (a twentieth, 4G at most)."
+)
+@click.option(
     "--trash-limit",
     metavar="SIZE|AGE",
     help="How much (10G), or for how long (7d), files made here and removed stay in Drive's trash (default: 10G).",

@@ -24,7 +24,7 @@
     pause                   why nothing is sent, and when it is tried again: {reason, until}
     offline                 why Drive could not be asked for its changes
     quota                   of Drive: {total_bytes, free_bytes}
-    cache                   {limit_bytes, clean_bytes}
+    cache                   {limit_bytes, keep_free_bytes, clean_bytes}
     error                   only where the cache cannot be read: a sentence
 """
 

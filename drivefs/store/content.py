@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from drivefs.errors import CacheDamaged, CacheFull, Changing, Superseded
 from drivefs.model import Generation, Inode
-from drivefs.store.content_file import Claim, ContentFile, OpenFiles
+from drivefs.store.claim import Claim
+from drivefs.store.content_file import ContentFile, OpenFiles
 from drivefs.store.db import Database
 from drivefs.store.disk import copy_bytes, is_open_for_writing, share_blocks, sync_disk
 from drivefs.store.generations import Base, Generations, State
@@ -308,6 +310,20 @@ class ContentStore:
         """How many generations are open and changed, and their bytes."""
         sizes = [file.size_bytes for file in self._opened.all() if file.state is State.OPEN]
         return len(sizes), sum(sizes)
+
+    @property
+    def filled_bytes(self) -> int:
+        """How much has been fetched from Drive since this process began."""
+        return self._opened.filled_bytes
+
+    @property
+    def sent_bytes(self) -> int:
+        """How much uploads have read since this process began; more or less, for whoever looks for headway."""
+        return self._opened.sent_bytes
+
+    def in_use(self) -> Iterator[ContentFile]:
+        """The files that are open and not all here, each with a use of it that the caller gives back."""
+        return (file for file in self._opened.all() if file.base is not None and file.use())
 
     def growing(self, size_bytes: int) -> list[ContentFile]:
         """The OPEN generations of which at least that much is written from the beginning on."""

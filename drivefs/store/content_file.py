@@ -1,4 +1,4 @@
-"""One generation's bytes, opened once for all who use it, and its use by an upload.
+"""One generation's bytes, opened once for all who use it.
 
 Size and modification time of an open generation are those of its file, so they are right after a crash too, and
 where the kernel writes past us. Any thread may enter. Locks are taken in one order: a file's lock, the database's,
@@ -8,15 +8,19 @@ that of the table of open files.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import threading
 
-from drivefs.errors import CacheDamaged, CacheFull, Superseded
+from drivefs.errors import CacheDamaged, CacheFull, NoSpace, Superseded
 from drivefs.model import Generation, Inode
 from drivefs.store.db import Database
-from drivefs.store.disk import data_from_start, start_writeback, write_all
+from drivefs.store.disk import data_from_start, punch_hole, start_writeback, write_all
 from drivefs.store.generations import Base, Generations, State
+from drivefs.store.parts import Parts
 from drivefs.store.ranges import Ranges
+
+log = logging.getLogger(__name__)
 
 
 class OpenFiles:
@@ -27,6 +31,9 @@ class OpenFiles:
         self._db = db
         self.lock = threading.RLock()
         self._files: dict[Generation, ContentFile] = {}  # guarded by lock
+        # Both only ever grow, and more or less tell how much there was:
+        self.filled_bytes = 0
+        self.sent_bytes = 0
 
     def all(self) -> list[ContentFile]:
         with self.lock:
@@ -120,6 +127,8 @@ class ContentFile:
         self.base = base  # None: every byte that the file has is right
         self.ranges = Ranges()  # meaningful while base is set
         self.fetched_bytes = 0  # of `ranges`, from Drive since they were saved
+        self._parts = Parts()  # what of an incomplete one was used last
+        self.punched = 0  # how often parts of it were given back to the disk
         self.unsynced = False
         self.front_bytes: int | None = None  # written from the beginning on; None: it did not begin empty
         self._ahead_bytes: int | None = None  # of these, how many have left for Drive; None: no session has any
@@ -182,7 +191,10 @@ class ContentFile:
             return self.ranges.gaps(start, min(stop, self.size_bytes))
 
     def read(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes; the caller has filled the gaps. Raises CacheDamaged."""
+        """Up to `length` bytes. The caller has filled the gaps, and reads again when `punched` has changed since
+        before that. Raises CacheDamaged."""
+        if self.base is not None:
+            self._parts.use(offset, offset + length)
         try:
             return os.pread(self._fd, length, offset)
         except OSError as error:
@@ -190,6 +202,8 @@ class ContentFile:
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """Like `read`, into the caller's memory; returns how many bytes there were. Raises CacheDamaged."""
+        if self.base is not None:
+            self._parts.use(offset, offset + len(buffer))
         try:
             return os.preadv(self._fd, [buffer], offset)
         except OSError as error:
@@ -250,7 +264,9 @@ class ContentFile:
             try:
                 os.ftruncate(self._fd, size)
             except OSError as error:
-                raise CacheFull(f"The cache cannot hold a file of {size} bytes: {error.strerror}.") from error
+                why = f"The cache cannot hold a file of {size} bytes: {error.strerror}."
+                # No room that is made would help a file that is too large for the disk's format.
+                raise (CacheFull(why) if error.errno in (errno.ENOSPC, errno.EDQUOT) else NoSpace(why)) from error
             self.unsynced = True
 
     def _record(self, start: int, stop: int) -> None:
@@ -290,10 +306,38 @@ class ContentFile:
                     raise CacheFull(f"The cache has no room for what is read: {error.strerror}.") from error
                 self.ranges.add(start, stop)
                 self.fetched_bytes += stop - start
+                self._opened.filled_bytes += stop - start
+                self._parts.use(start, stop)
             if self.state is State.OPEN:
                 self.set_mtime(mtime_ns)
             if settle and self.ranges.covers(0, self.size_bytes):
                 self.mark_whole()
+
+    def drop_parts(self, room_bytes: int) -> int:
+        """Give parts of an incomplete CLEAN one back to the disk while it is open, least recently used first, until
+        `room_bytes` are free; the bytes freed. What was used last stays: a reader may be about to read it."""
+        with self.lock:
+            if self.base is None or self.state is not State.CLEAN:
+                return 0
+            freed = 0
+            dropped: list[tuple[int, int]] = []
+            for start, stop in self._parts.oldest(self.ranges):
+                if freed >= room_bytes:
+                    break
+                freed += self.ranges.remove(start, stop)
+                dropped.append((start, stop))
+            if not dropped:
+                return 0
+            # First the record, then the bytes: whoever has read zeros sees that it has changed.
+            self.punched += 1
+            self.save_ranges()
+            try:
+                for start, stop in dropped:
+                    punch_hole(self._fd, start, stop - start)
+            except OSError:
+                log.info("The disk of the cache cannot take parts of a file back.", exc_info=True)
+                return 0
+            return freed
 
     # --- what leaves for Drive while it is written ---
 
@@ -356,39 +400,3 @@ class ContentFile:
     def close(self) -> None:
         """Give back one use of it."""
         self._opened.release(self)
-
-
-class Claim:
-    """A sealed generation in the hands of an upload (a `drive.api.Content`). Close it when done."""
-
-    def __init__(self, opened: OpenFiles, file: ContentFile) -> None:
-        self._opened = opened
-        self.file = file
-        self._epoch = file.claim_epoch
-        self.size_bytes = file.size_bytes
-
-    @property
-    def generation(self) -> Generation:
-        return self.file.generation
-
-    @property
-    def superseded(self) -> bool:
-        return self._epoch != self.file.claim_epoch
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """Bytes of the content as it was claimed. Raises Superseded."""
-        data = self.file.read(offset, length)
-        # Looked at after the read: nobody writes before the claim was taken back, so these bytes are the old ones.
-        if self.superseded:
-            raise Superseded(f"Content file {self.file.generation} was taken back.")
-        return data
-
-    def begin_sync(self) -> None:
-        """Let the disk begin to write what `sync` will wait for."""
-        self.file.start_writeback()
-
-    def sync(self) -> None:
-        self.file.sync()
-
-    def close(self) -> None:
-        self._opened.release_claim(self.file)

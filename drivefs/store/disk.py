@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 _SYNC_FILE_RANGE_WRITE = 2  # sync_file_range(2)
+_KEEP_SIZE_PUNCH_HOLE = 3  # fallocate(2)
 _FICLONE = 0x40049409  # ioctl_ficlone(2)
 
 
@@ -24,8 +25,9 @@ def _load_libc() -> ctypes.CDLL:
             raise OSError(number, os.strerror(number))
         return result
 
+    libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
     libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
-    for function in (libc.syncfs, libc.sync_file_range):
+    for function in (libc.syncfs, libc.sync_file_range, libc.fallocate):
         function.errcheck = check  # type: ignore[assignment]  # ctypes' own type for it is narrower than its manual
     return libc
 
@@ -41,6 +43,11 @@ def start_writeback(fd: int) -> None:
 def sync_disk(fd: int) -> None:
     """Flush everything on the disk that `fd` lies on: syncfs(2)."""
     _libc.syncfs(fd)
+
+
+def punch_hole(fd: int, start: int, length: int) -> None:
+    """Give a part of a file back to the disk: it reads as zeros from then on."""
+    _libc.fallocate(fd, _KEEP_SIZE_PUNCH_HOLE, start, length)
 
 
 def data_from_start(fd: int) -> int:

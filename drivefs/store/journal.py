@@ -10,8 +10,9 @@ from __future__ import annotations
 import time
 
 from drivefs.model import DriveId, Generation, Inode, Kind, RemoteFile, SessionUri
+from drivefs.store.claim import Claim
 from drivefs.store.content import ContentStore
-from drivefs.store.content_file import Claim, ContentFile
+from drivefs.store.content_file import ContentFile
 from drivefs.store.db import Database
 from drivefs.store.generations import State
 from drivefs.store.nodes import Node, Nodes

@@ -51,6 +51,21 @@ class Ranges:
         if keep and self._stops[keep - 1] > size:
             self._stops[keep - 1] = size
 
+    def remove(self, start: int, stop: int) -> int:
+        """Forget [start, stop); how many bytes of it were here."""
+        if start >= stop:
+            return 0
+        first = bisect_right(self._stops, start)
+        last = bisect_left(self._starts, stop)
+        if first >= last:
+            return 0
+        met = list(zip(self._starts[first:last], self._stops[first:last], strict=True))
+        left = [(a, min(b, start)) for a, b in met[:1] if a < start]
+        left += [(max(a, stop), b) for a, b in met[-1:] if b > stop]
+        self._starts[first:last] = [a for a, _ in left]
+        self._stops[first:last] = [b for _, b in left]
+        return sum(b - a for a, b in met) - sum(b - a for a, b in left)
+
     def covers(self, start: int, stop: int) -> bool:
         """Whether every byte of [start, stop) is here."""
         if start >= stop:

@@ -161,8 +161,9 @@ class Store:
             return file
 
     def evict(self, room_bytes: int) -> int:
-        """Drop clean content that is not pinned and that nobody has open, least recently used first, until
-        `room_bytes` are freed or none is left. Returns the bytes freed. Never touches what Drive does not have."""
+        """Drop clean content that is not pinned, least recently used first, until `room_bytes` are freed or none is
+        left: files that nobody has open, then parts of those that are not all here. Returns the bytes freed. Never
+        touches what Drive does not have."""
         freed = 0
         pins = self._pins()
         for generation, inode, size_bytes in self.content.least_recently_used():
@@ -176,6 +177,14 @@ class Store:
                     if node is not None and node.generation == generation:
                         self.nodes.update(inode, generation=None)
                     freed += size_bytes
+        for file in self.content.in_use():
+            if freed >= room_bytes:
+                break
+            try:
+                if not (pins and self._is_pinned(file.inode, pins)):
+                    freed += file.drop_parts(room_bytes - freed)
+            finally:
+                file.close()
         return freed
 
     def pin(self, inode: Inode) -> None:

@@ -12,7 +12,7 @@ import time
 from drivefs.drive.api import Drive
 from drivefs.errors import BadReply, IdInUse, RemoteNotFound, Superseded
 from drivefs.model import CreateTarget, DriveId, Kind, Metadata, RemoteFile, UpdateTarget, UploadTarget
-from drivefs.store.content_file import Claim
+from drivefs.store.claim import Claim
 from drivefs.store.nodes import Node
 from drivefs.store.queue import Job
 from drivefs.store.store import Store

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from drivefs.drive.api import Drive
 from drivefs.errors import BadReply, ServerFault, SessionGone, Unreachable
 from drivefs.model import DriveId, RemoteFile, SessionState, SessionUri, UploadTarget
-from drivefs.store.content_file import Claim
+from drivefs.store.claim import Claim
 from drivefs.store.queue import Job
 from drivefs.store.store import Store
 from drivefs.sync.order import SMALL_LIMIT_BYTES

@@ -47,7 +47,8 @@ from drivefs.model import (
     UpdateTarget,
     UploadTarget,
 )
-from drivefs.store.content_file import Claim, ContentFile
+from drivefs.store.claim import Claim
+from drivefs.store.content_file import ContentFile
 from drivefs.store.generations import State
 from drivefs.store.habits import is_temporary
 from drivefs.store.nodes import Node

@@ -30,7 +30,7 @@ from drivefs.errors import (
     Superseded,
 )
 from drivefs.model import DriveId, Inode, Kind, Priority
-from drivefs.store.content_file import Claim
+from drivefs.store.claim import Claim
 from drivefs.store.nodes import Node
 from drivefs.store.queue import Job
 from drivefs.store.store import Store

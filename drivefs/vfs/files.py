@@ -16,12 +16,14 @@ from drivefs.errors import BadHandle, CacheFull, Exists, InvalidArgument, IsDire
 from drivefs.model import Generation, Inode, Kind, RequestId, RevisionId
 from drivefs.store.content_file import ContentFile
 from drivefs.store.nodes import Node
+from drivefs.store.room import Room
 from drivefs.store.store import Store
 from drivefs.vfs.durable import Durability
 from drivefs.vfs.handle_memory import HandleMemory
 from drivefs.vfs.handles import Handle, Handles
 from drivefs.vfs.opened import OpenFile, OpenFiles
 from drivefs.vfs.ports import Downloader
+from drivefs.vfs.reading import Reading
 from drivefs.vfs.rights import Rights
 from drivefs.vfs.takeover import take_over
 from drivefs.vfs.tree import Tree
@@ -29,8 +31,8 @@ from drivefs.vfs.writeback import WriteBack
 
 T = TypeVar("T")
 
-EVICT_BYTES = 256 << 20
-"""Clean content that is dropped at least when the disk is full, so that not every write has to."""
+ROOM_TRIES = 20
+"""Others may be faster than who made room; but a disk that stays full after so much is not full of this cache."""
 
 FILE_LIMIT_BYTES = (1 << 63) - 1
 
@@ -48,6 +50,7 @@ class Files:
         writeback: WriteBack,
         durability: Durability | None,
         memory: HandleMemory,
+        room: Room,
     ) -> None:
         """With `durability`, fsync(2) waits for Drive."""
         self._store = store
@@ -58,6 +61,8 @@ class Files:
         self._tree = tree
         self._rights = rights
         self._memory = memory
+        self._room = room
+        self._reading = Reading(store, downloader, opened)
         self._handles = Handles(memory)
         self._appended: dict[int, int] = {}  # by the process before: number of the request → length; not changed
 
@@ -84,7 +89,7 @@ class Files:
             found = self._store.nodes.find_child(parent, name)
             if found is None:
                 try:
-                    return self._create(parent, name, mode, flags, direct, request)
+                    return self._with_room(lambda: self._create(parent, name, mode, flags, direct, request))
                 except Exists:
                     continue  # another one was faster
             if flags & os.O_EXCL:
@@ -181,6 +186,8 @@ class Files:
         file = self._opened.load(opened)
         if file.base is not None:
             return None
+        if writable and self._room.is_low():
+            return None  # the kernel would not wait for room
         if writable and not opened.dirty:
             if file.claims and not opened.direct:
                 return None
@@ -248,38 +255,11 @@ class Files:
 
     def read(self, number: int, offset: int, length: int) -> bytes:
         """Up to `length` bytes, fewer only at the end. Raises BadHandle, DriveError, CacheDamaged, CacheFull."""
-        file = self._use_for_reading(number, offset, length)
-        try:
-            return file.read(offset, length)
-        finally:
-            file.close()
+        return self._reading.read(self.handle(number), offset, length)
 
     def read_into(self, number: int, offset: int, buffer: memoryview) -> int:
-        """Like `read`, into the caller's memory."""
-        file = self._use_for_reading(number, offset, len(buffer))
-        try:
-            return file.read_into(offset, buffer)
-        finally:
-            file.close()
-
-    def _use_for_reading(self, number: int, offset: int, length: int) -> ContentFile:
-        handle = self.handle(number)
-        if not handle.readable:
-            raise BadHandle("The file is open for writing only.")
-        opened = handle.opened
-        file = opened.file
-        if file is None or not file.use():
-            with opened.lock:
-                file = self._opened.load(opened)
-                file.use()
-        try:
-            if file.base is not None:
-                # The lock is free meanwhile: others may write while this one waits for Drive.
-                self._downloader.ensure(file, offset, offset + length)
-        except BaseException:
-            file.close()
-            raise
-        return file
+        """Like `read`, into the caller's memory; returns how many bytes there were."""
+        return self._reading.read_into(self.handle(number), offset, buffer)
 
     # --- writing ---
 
@@ -291,27 +271,37 @@ class Files:
         handle = self.handle(number)
         if not handle.writable:
             raise BadHandle("The file is open for reading only.")
-        opened = handle.opened
-        with opened.lock:
+        # Without the lock while it waits for room: a flush has to get at the file.
+        return self._with_room(lambda: self._write(handle, offset, data, request))
+
+    def _write(self, handle: Handle, offset: int, data: bytes | memoryview, request: RequestId | None) -> int:
+        with handle.opened.lock:
             self._go_on_writing(handle)
-            file = self._with_room(lambda: self._writeback.writable(opened))
-            if handle.append:
-                return self._append(file, data, request)
-            return self._with_room(lambda: file.write(offset, data))
+            file = self._writeback.writable(handle.opened)
+            return self._append(file, data, request) if handle.append else file.write(offset, data)
 
     def _append(self, file: ContentFile, data: bytes | memoryview, request: RequestId | None) -> int:
         if request is not None and request.number in self._appended:
             return self._appended[request.number]
         offset = file.size_bytes
         if request is None:
-            return self._with_room(lambda: file.write(offset, data))
+            return self._write_whole(file, offset, data)
         self._memory.begin_append(request, file.inode, offset, len(data))
         done = 0
         try:
-            done = self._with_room(lambda: file.write(offset, data))
+            done = self._write_whole(file, offset, data)
         finally:
             self._memory.end_append(request, done=done == len(data))
         return done
+
+    @staticmethod
+    def _write_whole(file: ContentFile, end: int, data: bytes | memoryview) -> int:
+        """Append all of `data`, or nothing: it is tried again at what is the end then."""
+        try:
+            return file.write(end, data)
+        except CacheFull:
+            file.truncate(end)
+            raise
 
     def _go_on_writing(self, handle: Handle) -> None:
         if handle.closed:
@@ -319,12 +309,13 @@ class Files:
             handle.opened.busy += 1
 
     def _with_room(self, action: Callable[[], T]) -> T:
-        """Do `action`, once more after clean content was dropped when the disk is full."""
-        try:
-            return action()
-        except CacheFull:
-            if not self._store.evict(EVICT_BYTES):
-                raise
+        """Do `action`; on a full disk again, as long as room can be made for it."""
+        for _ in range(ROOM_TRIES):
+            try:
+                return action()
+            except CacheFull:
+                if not self._room.make():
+                    raise
         return action()
 
     def truncate(self, inode: Inode, size_bytes: int, number: int | None = None) -> None:

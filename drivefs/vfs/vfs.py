@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from drivefs.model import Inode, RequestId
+from drivefs.store.room import Room
 from drivefs.store.store import Store
 from drivefs.vfs.durable import Durability
 from drivefs.vfs.files import Files
@@ -50,9 +51,11 @@ class Vfs:
         fsync_drive: bool = False,
         now_ns: Callable[[], int] = time.time_ns,
         handles: HandleMemory | None = None,
+        room: Room | None = None,
     ) -> None:
         """All files belong to `uid` and `gid`, by default those of the process. With `fsync_drive`, fsync(2) of a
-        file waits for Drive. `handles`: what there is of the process before, for `take_over`; closed by `close`."""
+        file waits for Drive. `handles`: what there is of the process before, for `take_over`; closed by `close`.
+        `room` has the limits of the cache."""
         self.uid = os.getuid() if uid is None else uid
         self.gid = os.getgid() if gid is None else gid
         self.news = store.news
@@ -66,6 +69,7 @@ class Vfs:
         self.writeback = WriteBack(store, opened)
         self._requests = store.requests
         self._handles = HandleMemory() if handles is None else handles
+        self._room = Room(store) if room is None else room
         self.files = Files(
             store,
             downloader,
@@ -75,6 +79,7 @@ class Vfs:
             self.writeback,
             self._durability if fsync_drive else None,
             self._handles,
+            self._room,
         )
         self.xattrs = Xattrs(store, opened, self.tree, rights)
 
@@ -112,8 +117,9 @@ class Vfs:
         return self.writeback.count_dirty()
 
     def end_waits(self) -> None:
-        """Let no fsync(2) wait for Drive any longer."""
+        """Let no fsync(2) wait for Drive any longer, nor anybody for room."""
         self._durability.end()
+        self._room.end_waits()
 
     def close(self) -> None:
         """Close what is still open, after the mount has gone."""

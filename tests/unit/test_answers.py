@@ -15,6 +15,7 @@ from drivefs.answers import Answers
 from drivefs.control import Json
 from drivefs.errors import NoEntry, QueueBlocked, UserError
 from drivefs.mounts import MountBusy, Record
+from drivefs.store.room import Room
 from tests.house import House
 
 
@@ -29,7 +30,7 @@ def answers_of(house: House, snapshot: Any = lambda *chosen: None) -> Answers:
     record = Record(Path("/mnt/drive"), house.folder, None, "default", None, None, False, 5.0)
     return Answers(
         record,
-        cache_limit_bytes=1000,
+        room=Room(house.store, limit_bytes=1000),
         store=house.store,
         mirror=house.mirror,
         uploader=house.uploader,

@@ -66,6 +66,7 @@ def test_cache_show_prints_what_is_there(monkeypatch: pytest.MonkeyPatch, tmp_pa
         "partial_files": 1,
         "bytes": 2048,
         "limit_bytes": 1 << 30,
+        "keep_free_bytes": 1 << 20,
         "pins": 3,
         "waiting_files": 0,
         "waiting_bytes": 0,

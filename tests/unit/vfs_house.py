@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from drivefs.model import ROOT_INODE, DriveId, Inode, Kind, RevisionId
 from drivefs.store.content_file import ContentFile
 from drivefs.store.generations import State
 from drivefs.store.nodes import Node
+from drivefs.store.room import STALLED_S, Room
 from drivefs.store.store import Store
 from drivefs.vfs.handle_memory import HandleMemory
 from drivefs.vfs.vfs import Vfs
@@ -99,6 +101,8 @@ class VfsHouse:
             read_only=read_only,
             fsync_drive=fsync_drive,
             handles=self.handles,
+            # Whoever waits for uploads without headway waits for one step.
+            room=Room(self.store, monotonic=itertools.count(step=STALLED_S).__next__),
         )
         self.taken_over = self.vfs.files.take_over()
         self.fs = VfsFilesystem(self.vfs)

@@ -1,0 +1,67 @@
+"""Reading through handles: what is not here is fetched first. Any thread may enter; who waits holds no lock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from drivefs.errors import BadHandle, CacheFull
+from drivefs.store.content_file import ContentFile
+from drivefs.store.room import EVICT_BYTES
+from drivefs.store.store import Store
+from drivefs.vfs.handles import Handle
+from drivefs.vfs.opened import OpenFiles
+from drivefs.vfs.ports import Downloader
+
+T = TypeVar("T")
+
+
+class Reading:
+    """The reads of one mount."""
+
+    def __init__(self, store: Store, downloader: Downloader, opened: OpenFiles) -> None:
+        self._store = store
+        self._downloader = downloader
+        self._opened = opened
+
+    def read(self, handle: Handle, offset: int, length: int) -> bytes:
+        """What Files.read does."""
+        return self._read(handle, offset, length, lambda file: file.read(offset, length))
+
+    def read_into(self, handle: Handle, offset: int, buffer: memoryview) -> int:
+        """What Files.read_into does."""
+        return self._read(handle, offset, len(buffer), lambda file: file.read_into(offset, buffer))
+
+    def _read(self, handle: Handle, offset: int, length: int, read: Callable[[ContentFile], T]) -> T:
+        file = self._use(handle)
+        try:
+            while True:
+                punched = file.punched
+                if file.base is not None:
+                    # The lock is free meanwhile: others may write while this one waits for Drive.
+                    self._ensure(file, offset, offset + length)
+                result = read(file)
+                if file.punched == punched:
+                    return result
+        finally:
+            file.close()
+
+    def _use(self, handle: Handle) -> ContentFile:
+        if not handle.readable:
+            raise BadHandle("The file is open for writing only.")
+        opened = handle.opened
+        file = opened.file
+        if file is None or not file.use():
+            with opened.lock:
+                file = self._opened.load(opened)
+                file.use()
+        return file
+
+    def _ensure(self, file: ContentFile, start: int, stop: int) -> None:
+        try:
+            self._downloader.ensure(file, start, stop)
+        except CacheFull:
+            # A reader does not wait for uploads; but what Drive has too makes room for it.
+            if not self._store.evict(EVICT_BYTES):
+                raise
+            self._downloader.ensure(file, start, stop)
