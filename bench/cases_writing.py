@@ -41,8 +41,9 @@ def _counters(emulator: Running) -> dict[str, float]:
     return last
 
 
-def large_write(system: System, emulator: Running, size_bytes: int) -> Measured:
-    """One file in 1 MiB writes: to close, and to durable, from its first write."""
+def large_write(system: System, emulator: Running, size_bytes: int, rate_bytes_s: float | None = None) -> Measured:
+    """One file in 1 MiB writes, at the speed of the disk or at `rate_bytes_s`: to close, and to durable, from its
+    first write, and from the one to the other."""
     blocks = [os.urandom(MiB) for _ in range(16)]
     digest = hashlib.md5(usedforsecurity=False)
     for number in range(size_bytes // MiB):
@@ -51,12 +52,15 @@ def large_write(system: System, emulator: Running, size_bytes: int) -> Measured:
     began = time.perf_counter()
     with open(system.folder / NAME, "wb", buffering=0) as file:
         for number in range(size_bytes // MiB):
+            if rate_bytes_s is not None:
+                time.sleep(max(0.0, began + number * MiB / rate_bytes_s - time.perf_counter()))
             file.write(blocks[number % 16])
     closed_s = time.perf_counter() - began
     found = {"close_s": closed_s, "close_MB_s": size_bytes / closed_s / 1e6}
     if system.pid is not None:
         _durable(emulator, size_bytes, {NAME: digest.hexdigest()}, 600)
         found["durable_s"] = time.perf_counter() - began
+        found["close_to_durable_s"] = found["durable_s"] - closed_s
         found["requests"] = _counters(emulator)["requests"]
         found["memory_MB"] = systems.peak_memory_mb(system.pid)
     return Measured(found)
@@ -88,5 +92,11 @@ def cases(quick: bool) -> dict[str, Case]:
     large, small = (128 * MiB, 200) if quick else (1024 * MiB, 1_000)
     return {
         f"write {large // MiB} MiB": Case(lambda system, emulator: large_write(system, emulator, large)),
+        f"train {large // MiB} MiB at 40 MB/s": Case(
+            lambda system, emulator: large_write(system, emulator, large, 40e6)
+        ),
+        f"train {large // MiB} MiB at 20 MB/s": Case(
+            lambda system, emulator: large_write(system, emulator, large, 20e6)
+        ),
         f"write {small} x 100 KB": Case(lambda system, emulator: small_files(system, emulator, small)),
     }
