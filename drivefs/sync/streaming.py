@@ -62,14 +62,14 @@ log = logging.getLogger(__name__)
 FILE_BYTES = 32 << 20
 """A smaller file is not worth a session before it is closed."""
 
-LEAST_BYTES = 8 << 20
+LEAST_BYTES = 16 << 20
 MOST_BYTES = 64 << 20
 """What one request carries: some 32 MiB. Less when the line is faster than the writer, so that little is left to send
 at the close; more when it is slower, so that fewer round trips are."""
 
 GROWING_S = 1.0
-"""A file that is large and still written after this time is being written for long. What is written at the speed of
-the disk is closed by then, and goes in fewer requests."""
+"""What is still written this long after its first LEAST_BYTES is being written for long. What is written at the speed
+of the disk is closed by then, and goes in fewer requests."""
 
 STREAMS = 8
 """Files at a time; of them as many are sent at once as the executor has threads."""
@@ -158,7 +158,7 @@ class Streaming:
         self._failures = 0
         self._rest_until_s = 0.0
         # The ticking thread's own:
-        self._large_since_s: dict[Generation, float] = {}
+        self._growing_since_s: dict[Generation, float] = {}
         # Guarded by _changed's lock:
         self._ids: list[DriveId] = []
 
@@ -203,14 +203,14 @@ class Streaming:
 
     def _find_growing(self) -> None:
         now_s = self._clock()
-        since_s = self._large_since_s
-        growing = {file.generation: file for file in self._store.content.growing(FILE_BYTES)}
-        self._large_since_s = {generation: since_s.get(generation, now_s) for generation in growing}
+        since_s = self._growing_since_s
+        growing = {file.generation: file for file in self._store.content.growing(LEAST_BYTES)}
+        self._growing_since_s = {generation: since_s.get(generation, now_s) for generation in growing}
         for generation, file in growing.items():
             with self._changed:
                 if generation in self._streams or len(self._streams) >= STREAMS:
                     continue
-            if now_s - self._large_since_s[generation] >= GROWING_S:
+            if now_s - self._growing_since_s[generation] >= GROWING_S and file.written_ahead_bytes >= FILE_BYTES:
                 self._open(file)
 
     def _open(self, file: ContentFile) -> None:
