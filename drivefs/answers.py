@@ -45,6 +45,8 @@ class Answers:
         record: Record,
         *,
         room: Room,
+        upload_bytes_s: int | None = None,
+        download_bytes_s: int | None = None,
         store: Store,
         mirror: Mirror,
         uploader: Uploader,
@@ -57,6 +59,7 @@ class Answers:
         its argument says yes. `resolve` finds the inode at a path from the mount's root."""
         self._record = record
         self._room = room
+        self._limits = {"upload_bytes_s": upload_bytes_s, "download_bytes_s": download_bytes_s}
         self._store = store
         self._mirror = mirror
         self._uploader = uploader
@@ -133,6 +136,7 @@ class Answers:
                 for each in self._streaming.active()
             ],
             "parked": self._parked(),
+            "limits": self._limits,
             "pause": {"reason": pause.reason, "until": pause.until_s} if pause is not None else None,
             "offline": self._mirror.offline,
             "quota": asdict(space) if space is not None else None,

@@ -109,7 +109,12 @@ class Mounted:
             )
         self._settings = settings = replace(settings, endpoint=settings.endpoint or found.endpoint)
         folder = settings.cache_dir or default_cache_folder(settings, found.who)
-        self._drive = GoogleDrive(found.credentials, endpoint=settings.endpoint)
+        self._drive = GoogleDrive(
+            found.credentials,
+            endpoint=settings.endpoint,
+            upload_bytes_s=settings.upload_limit,
+            download_bytes_s=settings.download_limit,
+        )
         self.record = Record(
             mountpoint=settings.mountpoint,
             cache_dir=folder,
@@ -196,6 +201,8 @@ class Mounted:
         self._answers = Answers(
             self.record,
             room=self._room,
+            upload_bytes_s=settings.upload_limit,
+            download_bytes_s=settings.download_limit,
             store=store,
             mirror=self._mirror,
             uploader=self._uploader,

@@ -59,6 +59,9 @@ class Settings:
     """FUSE's own mount options."""
     trash_limit: str = "10G"
     """How much, or for how long, files that this mount made and removed stay in Drive's trash."""
+    upload_limit: int | None = None
+    download_limit: int | None = None
+    """Bytes a second of file contents, of the whole mount; None: no limit."""
     stop_timeout: float = 60.0
     """Seconds for uploads after the mount was ended by a signal or by `umount(8)`; the rest waits in the cache."""
 
@@ -92,6 +95,16 @@ def parse_size(text: str) -> int:
 
 def _size(value: object) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else parse_size(str(value))
+
+
+def _rate(value: object) -> int:
+    try:
+        bytes_s = _size(value)
+    except ValueError:
+        bytes_s = 0
+    if bytes_s <= 0:
+        raise ValueError("bytes a second, such as 2M or 500K")
+    return bytes_s
 
 
 def parse_trash_limit(text: str) -> TrashLimit:
@@ -180,6 +193,8 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "trash_limit": _trash_limit,
     "cache_size": _size,
     "keep_free": _size,
+    "upload_limit": _rate,
+    "download_limit": _rate,
     "allow_other": _truth,
     "credentials": _path,
     "endpoint": _endpoint,

@@ -58,6 +58,8 @@ STOP_WAIT_S = 60.0
     metavar="SIZE|AGE",
     help="How much (10G), or for how long (7d), files made here and removed stay in Drive's trash (default: 10G).",
 )
+@click.option("--upload-limit", metavar="SIZE", help="Bytes a second to Drive, such as 2M (default: no limit).")
+@click.option("--download-limit", metavar="SIZE", help="Bytes a second from Drive (default: no limit).")
 @click.option("--allow-other", is_flag=True, default=None, help="Let other users in.")
 @click.option("--fsync", type=click.Choice(FSYNCS), help="What fsync(2) waits for (default: local, the disk).")
 @click.option("--transport", type=click.Choice(TRANSPORTS), help="The way to the kernel (default: auto).")

@@ -20,6 +20,8 @@
     queue                   files, bytes: what waits for Drive; parked: how many of the files cannot be sent;
                             writing_files, writing_bytes: open and changed; oldest_path, oldest_s: waits for longest
     uploads                 under way: [{path, bytes, done_bytes, rate_bytes_s}]
+    ahead                   sent before they are closed, or before their turn: [{path, bytes, done_bytes}]
+    limits                  of all contents: {upload_bytes_s, download_bytes_s}; null where there is none
     parked                  up to 20 of the files that cannot be sent: [{path, reason}]
     pause                   why nothing is sent, and when it is tried again: {reason, until}
     offline                 why Drive could not be asked for its changes
@@ -214,8 +216,9 @@ def _at_rest(record: Record) -> Json:
         "endpoint": record.endpoint,
         "read_only": record.read_only,
         "running": False,
-        **dict.fromkeys(("pid", "since", "restarts", "queue", "pause", "offline", "quota", "cache")),
+        **dict.fromkeys(("pid", "since", "restarts", "queue", "pause", "offline", "quota", "cache", "limits")),
         "uploads": [],
+        "ahead": [],
         "parked": [],
     }
     try:
@@ -264,6 +267,13 @@ def _show(state: Json) -> None:
         click.echo(f"  Writing    {files_text(queue['writing_files'], queue['writing_bytes'])} open and changed")
     for upload in state["uploads"]:
         _show_upload(upload)
+    for ahead in state["ahead"]:
+        share = f"{size_text(ahead['done_bytes'])} of {size_text(ahead['bytes'])} so far"
+        click.echo(f"  Ahead      {ahead['path']}: {share}")
+    limits = {"to Drive": state["limits"]["upload_bytes_s"], "from it": state["limits"]["download_bytes_s"]}
+    if any(limits.values()):
+        shown = [f"{size_text(limit)}/s {way}" for way, limit in limits.items() if limit]
+        click.echo(f"  Limited    {', '.join(shown)}")
     if state["pause"]:
         seconds = max(0.0, state["pause"]["until"] - time.time())
         click.echo(f"  Paused     {state['pause']['reason']} Next try in {time_text(seconds)}.")

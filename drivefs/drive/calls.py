@@ -84,7 +84,7 @@ class Caller:
 
         def attempt(patience_s: float) -> Reply:
             with self._turn(way, patience_s):
-                response = self._opened(call, body if body is not None else call.body)
+                response = self._opened(call, self._limited(body, way) if body is not None else call.body)
                 reply = Reply(response.status, response.headers, read_all(response))
                 if reply.status not in expected:
                     raise error_of(reply.status, reply.headers, reply.body, asked)
@@ -110,6 +110,27 @@ class Caller:
         stack, response = self._repeated(attempt, way)
         with stack:
             yield response
+
+    def _limited(self, body: Body, way: Way) -> Body:
+        """A body in pieces, at the pace that the limit of its lane allows."""
+        slice_bytes = self._pacer.slice_bytes(way.lane)
+        if slice_bytes is None or isinstance(body, bytes):
+            return body
+
+        def pieces() -> Iterator[bytes]:
+            for piece in body():
+                for at in range(0, len(piece), slice_bytes):
+                    part = piece[at : at + slice_bytes]
+                    self._pacer.pass_bytes(way.lane, way.priority, len(part))
+                    yield part
+
+        return pieces
+
+    def read_bytes(self, way: Way, most_bytes: int) -> int:
+        """How much of a reply may be read now, when that much is wanted: waits for its turn under a limit."""
+        wanted = min(most_bytes, self._pacer.slice_bytes(way.lane) or most_bytes)
+        self._pacer.pass_bytes(way.lane, way.priority, wanted)
+        return wanted
 
     def _opened(self, call: Call, body: Body | None, *, enforce_length: bool = True) -> BaseHTTPResponse:
         """The reply to the signed call; a token that Drive does not take is renewed once."""

@@ -82,10 +82,13 @@ class GoogleDrive:
         stall_timeout_s: float = 60.0,
         patience_s: float = 30.0,
         max_connections: int = 64,
+        upload_bytes_s: int | None = None,
+        download_bytes_s: int | None = None,
     ) -> None:
         """`endpoint` replaces the API's root URL; `stall_timeout_s` is the longest time without a byte moving.
 
-        At most `max_connections` downloads and as many uploads go at once, and half as many plain calls.
+        At most `max_connections` downloads and as many uploads go at once, and half as many plain calls;
+        `upload_bytes_s` and `download_bytes_s` limit what they carry of the contents of files, all together.
         Connects to nothing yet. Raises `UsageError` for an endpoint that is no URL.
         """
         transport = Transport(
@@ -98,6 +101,8 @@ class GoogleDrive:
             calls=max(1, max_connections // 2),
             uploads=max_connections,
             downloads=max_connections,
+            upload_bytes_s=upload_bytes_s,
+            download_bytes_s=download_bytes_s,
         )
         self._service = Service(endpoint)
         self._caller = Caller(
@@ -174,8 +179,9 @@ class GoogleDrive:
             _check_download(response, offset, length)
             left = length
             while left:
+                wanted = self._caller.read_bytes(way, min(_DOWNLOAD_PIECE_BYTES, left))
                 with foreign_errors():
-                    piece = response.read(min(_DOWNLOAD_PIECE_BYTES, left), decode_content=False)
+                    piece = response.read(wanted, decode_content=False)
                 if not piece:
                     raise BadReply(f"The download ended {left} bytes early.")
                 left -= len(piece)

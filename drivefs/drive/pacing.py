@@ -41,6 +41,9 @@ _DOUBLING_S = 5.0
 _FREE_PER_S = 400.0
 """Beyond what Drive's quota can ever allow one user (325,000 units a minute, 5 a get: 1,083 a second; 108
 edits a second): a rate that has grown past it is no limit any more."""
+_SLICE_BYTES = 256 << 10
+_SLICE_S = 0.1
+"""Under a limit of bytes a second, what goes at once: little enough that all who share it move on."""
 _OBSERVED_S = 2.0
 """The rate at which the server began to refuse is measured over this span."""
 
@@ -218,6 +221,26 @@ class _Rate(_Gate):
         self._next_s = now_s + 1.0 / self._per_s
 
 
+class _Flow(_Gate):
+    """Bytes a second of all who send, or of all who receive. Nothing is saved up while nobody does."""
+
+    def __init__(self, lock: threading.Lock, clock: Clock, bytes_s: int) -> None:
+        super().__init__(lock, clock)
+        self._bytes_s = bytes_s
+        self._next_s = 0.0
+        self.slice_bytes = min(_SLICE_BYTES, max(1, int(bytes_s * _SLICE_S)))
+
+    def _wait_s(self, now_s: float, priority: int) -> float | None:
+        return self._next_s - now_s
+
+    def _take(self, now_s: float) -> None:
+        self._next_s = max(self._next_s, now_s)
+
+    def charge(self, size_bytes: int) -> None:
+        """That much goes now. Called with the lock held, by who has just entered."""
+        self._next_s += size_bytes / self._bytes_s
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """A call's permission to go."""
@@ -229,8 +252,18 @@ class Turn:
 class Pacer:
     """Gates for all calls of one account. Safe for any number of threads."""
 
-    def __init__(self, clock: Clock, *, calls: int = 32, uploads: int = 64, downloads: int = 64) -> None:
-        """The numbers are calls under way at once; three quarters of them for whoever is not a reader."""
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        calls: int = 32,
+        uploads: int = 64,
+        downloads: int = 64,
+        upload_bytes_s: int | None = None,
+        download_bytes_s: int | None = None,
+    ) -> None:
+        """The first numbers are calls under way at once; three quarters of them for whoever is not a reader. The
+        last two limit the contents of files, all together."""
         self._clock = clock
         self._lock = threading.Lock()  # guards all gates
         self._pause = threading.Condition(self._lock)
@@ -239,8 +272,24 @@ class Pacer:
         limits = {Lane.CALL: calls, Lane.UPLOAD: uploads, Lane.DOWNLOAD: downloads}
         self._slots = {lane: _Slots(self._lock, clock, limit) for lane, limit in limits.items()}
 
+        flows = {Lane.UPLOAD: upload_bytes_s, Lane.DOWNLOAD: download_bytes_s}
+        self._flows = {lane: _Flow(self._lock, clock, limit) for lane, limit in flows.items() if limit is not None}
+
     def monotonic(self) -> float:
         return self._clock.monotonic()
+
+    def slice_bytes(self, lane: Lane) -> int | None:
+        """How much may go at once under the limit of a lane; None where there is no limit."""
+        flow = self._flows.get(lane)
+        return None if flow is None else flow.slice_bytes
+
+    def pass_bytes(self, lane: Lane, priority: Priority, size_bytes: int) -> None:
+        """Wait until so many bytes, one slice at most, may go. Raises `Unreachable` when closed."""
+        flow = self._flows.get(lane)
+        if flow is not None:
+            with self._lock:
+                flow.enter(priority)
+                flow.charge(size_bytes)
 
     @contextmanager
     def turn(self, lane: Lane, effort: Effort, priority: Priority, patience_s: float) -> Iterator[Turn]:
@@ -286,5 +335,5 @@ class Pacer:
         with self._lock:
             self._closed = True
             self._pause.notify_all()
-            for gate in (*self._rates.values(), *self._slots.values()):
+            for gate in (*self._rates.values(), *self._slots.values(), *self._flows.values()):
                 gate.close()

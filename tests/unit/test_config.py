@@ -113,3 +113,15 @@ def test_config_fsync_waits_for_the_disk_unless_told(tmp_path: Path) -> None:
     assert load_settings(Path("/mnt"), {}, {}, tmp_path / "none").fsync == "local"
     with pytest.raises(UsageError, match="local, drive"):
         load_settings(Path("/mnt"), {"fsync": "tape"}, {}, tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", ["upload_limit", "download_limit"])
+def test_settings_take_a_limit_as_bytes_a_second(tmp_path: Path, name: str) -> None:
+    assert getattr(load(tmp_path, {}, {}), name) is None
+    settings = load(tmp_path, {name: "2M"}, {})
+    assert getattr(settings, name) == 2 << 20
+    assert Settings.from_json(settings.to_json()) == settings
+    assert getattr(load(tmp_path, {}, {}, f'{name} = "500K"'), name) == 500 << 10
+    for wrong in ("0", "fast", "-1"):
+        with pytest.raises(UsageError, match="bytes a second, such as 2M"):
+            load(tmp_path, {}, {f"DRIVEFS_{name.upper()}": wrong})

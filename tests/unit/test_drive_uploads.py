@@ -112,6 +112,13 @@ def test_send_of_an_unknown_total_says_so(opened: Opener) -> None:
         assert state.file is not None
 
 
+@pytest.mark.parametrize("status", [200, 204, 404, 410, 499])
+def test_session_that_is_given_up_is_ended(status: int, opened: Opener) -> None:
+    with ScriptedServer(answer(status)) as server:
+        opened(server).end_session(session_of(server))
+        assert (server.requests[0].method, server.requests[0].body) == ("DELETE", b"")
+
+
 def test_session_state_tells_how_far_it_has_come(opened: Opener) -> None:
     steps = [answer(308), answer(308, b"", {"range": "bytes=0-99"}), answer(200, SAID)]
     with ScriptedServer(*steps) as server:
