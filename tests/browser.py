@@ -37,7 +37,7 @@ def come_back(link: str, account: str | None, **changes: str) -> str:
         url, body, headers = link, None, {}
         while True:
             reply = http.request("GET" if body is None else "POST", url, body=body, headers=headers, redirect=False)
-            if reply.status in (302, 303):
+            if reply.status in (302, 303, 307):
                 target = urljoin(url, reply.headers["Location"])
                 if "code=" in target or "error=" in target:
                     return target

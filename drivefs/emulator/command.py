@@ -59,6 +59,9 @@ _OPTIONS = (
     click.option("--storage", type=Size(), default=float(DEFAULT_STORAGE_BYTES), help="Of each user, or `off`."),
     click.option("--token-lifetime", type=Duration(), default=3599.0, help="Of an access token."),
     click.option(
+        "--refresh-token-lifetime", type=Duration(), default=None, help="As of an app in Testing; none: ever."
+    ),
+    click.option(
         "--simple-upload-limit", type=Size(), default=float(5 << 40), help="Largest media or multipart body."
     ),
     click.option("--revisions", type=int, default=100, show_default=True, help="Contents kept of one file."),
@@ -85,6 +88,7 @@ def options_of(
     creates_per_second: float | None,
     storage: float | None,
     token_lifetime: float,
+    refresh_token_lifetime: float | None,
     simple_upload_limit: float | None,
     revisions: int,
 ) -> Options:
@@ -101,6 +105,7 @@ def options_of(
         creates_per_s=creates_per_second,
         storage_bytes=None if storage is None else int(storage),
         token_lifetime_s=token_lifetime,
+        refresh_token_lifetime_s=refresh_token_lifetime,
         simple_upload_limit_bytes=5 << 40 if simple_upload_limit is None else int(simple_upload_limit),
         revisions_kept=revisions,
     )
@@ -119,6 +124,7 @@ def arguments_of(options: Options) -> list[str]:
         "--creates-per-second": options.creates_per_s,
         "--storage": "off" if options.storage_bytes is None else options.storage_bytes,
         "--token-lifetime": options.token_lifetime_s,
+        "--refresh-token-lifetime": options.refresh_token_lifetime_s,
         "--simple-upload-limit": options.simple_upload_limit_bytes,
         "--revisions": options.revisions_kept,
     }

@@ -92,10 +92,13 @@ class OAuth:
         self.db.run("DELETE FROM tokens WHERE kind = 'access' AND expires_s < ?", (time.time() - 3600,))
         return {"access_token": token, "expires_in": int(life_s), "scope": scopes, "token_type": "Bearer"}
 
-    def issue_refresh(self, user: User, client: str, scopes: str) -> str:
-        """A refresh token; it works until it is revoked."""
+    def issue_refresh(self, user: User, client: str, scopes: str, life_s: float | None = None) -> str:
+        """A refresh token; it works until it is revoked, or for `life_s`."""
         token = "1//0" + secrets.token_urlsafe(64)
-        self.db.insert("tokens", token=token, kind="refresh", user=user.n, client=client, scopes=scopes)
+        expires_s = None if life_s is None else time.time() + life_s
+        self.db.insert(
+            "tokens", token=token, kind="refresh", user=user.n, client=client, scopes=scopes, expires_s=expires_s
+        )
         return token
 
     def issue_code(self, user: User, client: str, scopes: str, more: dict[str, str]) -> str:
@@ -117,7 +120,7 @@ class OAuth:
         row = self.db.row(
             "SELECT * FROM tokens WHERE token = ? AND kind = 'refresh'", (form.get("refresh_token", ""),)
         )
-        if row is None:
+        if row is None or (row["expires_s"] is not None and row["expires_s"] < time.time()):
             raise OAuthError("invalid_grant", "Token has been expired or revoked.")
         self._check_client(form, row["client"])
         wanted = form.get("scope")
@@ -150,7 +153,10 @@ class OAuth:
                 raise OAuthError("invalid_grant", "Invalid code verifier.")
         user = self.emulator.accounts.by_n(row["user"])
         reply = self.issue(user, row["client"], row["scopes"])
-        reply["refresh_token"] = self.issue_refresh(user, row["client"], row["scopes"])
+        life_s = self.emulator.options.refresh_token_lifetime_s
+        reply["refresh_token"] = self.issue_refresh(user, row["client"], row["scopes"], life_s)
+        if life_s is not None:
+            reply["refresh_token_expires_in"] = int(life_s)
         if "openid" in row["scopes"].split():
             claims = {"iss": "https://accounts.google.com", "aud": row["client"], "sub": user.permission_id,
                       "email": user.email, "exp": int(time.time()) + 3600}  # fmt: skip

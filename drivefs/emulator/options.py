@@ -34,6 +34,8 @@ class Options:
     storage_bytes: int | None = DEFAULT_STORAGE_BYTES
     """Of each user; what lies in the trash counts."""
     token_lifetime_s: float = 3599.0
+    refresh_token_lifetime_s: float | None = None
+    """Of a refresh token that somebody consents to from now on; Google gives an app in Testing 7 days."""
     simple_upload_limit_bytes: int = 5 << 40
     """Largest body of a `media` or `multipart` upload. Google's documentation says 5 MB, its server takes what
     the discovery document allows (rclone sends up to 8 MiB that way); 5_000_000 holds a client to the former."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
 
 from aiohttp import web
 
@@ -64,7 +65,7 @@ class SignIn:
         trace.method = "oauth.token"
         try:
             fault = await trace.befall(frozenset())
-            response = await exchange.reply_json(200, self.oauth.token(form))
+            response = await exchange.reply_json(200, self.oauth.token({**_basic(exchange), **form}))
             await trace.aftermath(fault)
             return response
         except OAuthError as refusal:
@@ -154,6 +155,18 @@ class SignIn:
         document["baseUrl"] = base + "/" + document["servicePath"]
         document.pop("mtlsRootUrl", None)
         return await exchange.reply_json(200, document)
+
+
+def _basic(exchange: Exchange) -> dict[str, str]:
+    """The client as HTTP Basic names it, which Google takes as well as the form (RFC 6749, 2.3.1)."""
+    kind, _, encoded = exchange.headers.get("Authorization", "").partition(" ")
+    if kind.lower() != "basic":
+        return {}
+    try:
+        client, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
+    except ValueError:
+        raise OAuthError("invalid_client", "The client's name cannot be read.", 401) from None
+    return {"client_id": unquote_plus(client), "client_secret": unquote_plus(secret)}
 
 
 def _userinfo(user: User) -> dict[str, Any]:

@@ -67,6 +67,16 @@ def test_wrong_refreshes_are_refused(emulator: Running) -> None:
     assert _refresh(emulator, grant_type="password")[1]["error"] == "unsupported_grant_type"
 
 
+def test_a_client_may_name_itself_by_http_basic(emulator: Running) -> None:
+    saved = json.loads(emulator.credentials_file.read_text())
+    form = {"grant_type": "refresh_token", "refresh_token": saved["refresh_token"]}
+    for secret, status in ((saved["client_secret"], 200), ("x", 401)):
+        headers = urllib3.make_headers(basic_auth=f"{saved['client_id']}:{secret}")
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+        reply = urllib3.request("POST", f"{emulator.endpoint}/token", body=urlencode(form), headers=headers)
+        assert reply.status == status
+
+
 def _consent(emulator: Running, **query: str) -> urllib3.BaseHTTPResponse:
     asked = {"client_id": "app", "redirect_uri": REDIRECT, "response_type": "code", "scope": SCOPE, **query}
     return urllib3.request("GET", f"{emulator.endpoint}/o/oauth2/v2/auth?{urlencode(asked)}", redirect=False)
