@@ -206,6 +206,27 @@ def test_account_that_is_no_file_name_is_refused(person: Person, name: str) -> N
     assert "letters" in person.run("auth", "import", "--account", name, code=2)
 
 
+# --- an app in Testing ---
+
+
+def test_sign_in_that_will_end_is_told_beforehand_and_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(Options(accounts=(ANNE,), refresh_token_lifetime_s=7 * 86_400)) as server:
+        person = Person(server, tmp_path, monkeypatch)
+        person.login("--client-secrets", person.client)
+        (found,) = person.status()
+        assert 6.9 < (found["sign_in_ends"] - time.time()) / 86_400 <= 7
+        (warning,) = found["warnings"]
+        assert "'Testing'" in warning and "publish" in warning and "drivefs auth login" in warning
+    with running(Options(accounts=(ANNE,), refresh_token_lifetime_s=0, token_lifetime_s=0.001)) as server:
+        person.server = server
+        person.client.write_text(json.dumps(server.admin.client_secrets()))
+        person.account_file().unlink()
+        told = person.login("--client-secrets", person.client, code=4)
+        assert "no longer takes the sign-in" in told
+
+
 # --- service accounts ---
 
 

@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from drivefs.drive.auth import Authorizer, load_credentials
+from drivefs.drive.auth import Authorizer, Info, Renewable, load_credentials
 from drivefs.drive.http import Transport
 from drivefs.errors import BadReply, DriveError, SignInNeeded, Unreachable
 from tests.unit.scripted_server import Exchange, ScriptedServer, answer
@@ -252,3 +252,97 @@ def test_a_sign_in_server_that_is_not_there_is_unreachable(transport: Transport)
         url = server.url
     with pytest.raises(Unreachable):
         Authorizer(user_credentials(f"{url}/token"), transport).sign({})
+
+
+# --- sign-ins that are renewed by others ---
+
+
+class Kept:
+    """Where a sign-in is kept, in memory."""
+
+    way_out = "run 'drivefs auth login work'"
+
+    def __init__(self, **info: object) -> None:
+        self.info: dict[str, Any] = {**USER, "account": "a@x", **info}
+
+    def read(self) -> Info:
+        return dict(self.info)
+
+    def keep(self, info: Info, changes: Info) -> Info:
+        if info == self.info:
+            self.info.update(changes)
+        return dict(self.info)
+
+    def __str__(self) -> str:
+        return "The account work"
+
+
+def in_an_hour() -> str:
+    return (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_renewable_keeps_new_tokens(transport: Transport) -> None:
+    with ScriptedServer(answer(200, {**FRESH, "refresh_token": "rotated"})) as server:
+        kept = Kept(token_uri=f"{server.url}/token")
+        Authorizer(Renewable(kept), transport).sign({})
+        assert (kept.info["token"], kept.info["refresh_token"]) == ("new", "rotated")
+        assert kept.info["expiry"] > datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_renewable_uses_the_token_that_another_process_has_got(transport: Transport) -> None:
+    with ScriptedServer() as server:
+        kept = Kept(token_uri=f"{server.url}/token", token="old", expiry="2020-01-01T00:00:00Z")
+        authorizer = Authorizer(Renewable(kept), transport)
+        kept.info.update(token="theirs", expiry=in_an_hour())
+        assert authorizer.sign({}) == "theirs"
+        assert server.requests == []
+
+
+def test_renewable_does_not_come_back_to_a_token_that_drive_has_refused(transport: Transport) -> None:
+    with ScriptedServer(answer(200, FRESH)) as server:
+        kept = Kept(token_uri=f"{server.url}/token", token="refused", expiry=in_an_hour())
+        authorizer = Authorizer(Renewable(kept), transport)
+        assert authorizer.sign({}) == "refused"
+        authorizer.renew("refused")
+        assert authorizer.sign({}) == "new"
+
+
+def test_renewable_goes_on_after_a_new_sign_in(transport: Transport) -> None:
+    with ScriptedServer(answer(400, {"error": "invalid_grant"}), answer(200, FRESH)) as server:
+        kept = Kept(token_uri=f"{server.url}/token")
+        authorizer = Authorizer(Renewable(kept), transport)
+        with pytest.raises(SignInNeeded, match="run 'drivefs auth login work'"):
+            authorizer.sign({})
+        kept.info["refresh_token"] = "second"
+        assert authorizer.sign({}) == "new"
+        assert b"refresh_token=second" in server.requests[1].body
+
+
+def test_renewable_never_changes_to_another_persons_drive(transport: Transport) -> None:
+    with ScriptedServer(answer(200, FRESH)) as server:
+        kept = Kept(token_uri=f"{server.url}/token")
+        authorizer = Authorizer(Renewable(kept), transport)
+        kept.info.update(account="b@x", refresh_token="theirs", token="theirs", expiry=in_an_hour())
+        with pytest.raises(SignInNeeded, match="now that of b@x, and here it is used for the Drive of a@x"):
+            authorizer.sign({})
+        assert server.requests == []
+
+
+def test_credentials_file_that_is_being_replaced_is_read_again_later(tmp_path: Path, transport: Transport) -> None:
+    with ScriptedServer(*[answer(200, {**FRESH, "expires_in": 0})] * 3) as server:
+        info = {**USER, "token_uri": f"{server.url}/token"}
+        path = written(tmp_path, info)
+        authorizer = Authorizer(load_credentials(path), transport)
+        path.write_text('{"type": "auth')
+        authorizer.sign({})
+        path.unlink()
+        authorizer.sign({})
+        written(tmp_path, {**info, "refresh_token": "second"})
+        authorizer.sign({})
+        assert [b"refresh_token=second" in request.body for request in server.requests] == [False, False, True]
+
+
+def test_a_token_about_to_expire_serves_when_the_sign_in_is_over(transport: Transport) -> None:
+    with ScriptedServer(answer(400, {"error": "invalid_grant"})) as server:
+        authorizer = Authorizer(user_credentials(f"{server.url}/token", "old", expires_in_s=60), transport)
+        assert authorizer.sign({}) == "old"
