@@ -14,6 +14,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+import keyring
+import keyring.backend
+import keyring.backends.fail
 import pytest
 import urllib3
 
@@ -204,6 +207,56 @@ def test_an_account_does_not_become_that_of_another_person(person: Person) -> No
 def test_account_that_is_no_file_name_is_refused(person: Person, name: str) -> None:
     assert "letters" in person.run("auth", "status", "--", name, code=2)
     assert "letters" in person.run("auth", "import", "--account", name, code=2)
+
+
+# --- the keyring ---
+
+
+class _Keyring(keyring.backend.KeyringBackend):
+    """A desktop's, in memory."""
+
+    priority = 1.0  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries: dict[str, str] = {}
+
+    def get_password(self, service: str, username: str) -> str | None:
+        return self.entries.get(username)
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self.entries[username] = password
+
+    def delete_password(self, service: str, username: str) -> None:
+        del self.entries[username]
+
+
+def test_login_with_the_keyring_leaves_no_secret_in_the_file(person: Person) -> None:
+    before, desktop = keyring.get_keyring(), _Keyring()
+    keyring.set_keyring(desktop)
+    try:
+        person.login("--client-secrets", person.client, "--keyring")
+        (found,) = person.status()
+        assert (found["email"], found["error"]) == (ANNE, None)
+        hidden = json.loads(desktop.entries["default"])
+        assert {"refresh_token", "client_secret", "token"} <= set(hidden)
+        text = person.account_file().read_text()
+        assert not [secret for secret in hidden.values() if secret in text]
+        person.run("auth", "logout")
+        assert desktop.entries == {}
+    finally:
+        keyring.set_keyring(before)
+
+
+def test_login_with_a_keyring_where_there_is_none_is_told(person: Person) -> None:
+    before = keyring.get_keyring()
+    keyring.set_keyring(keyring.backends.fail.Keyring())
+    try:
+        told = person.login("--client-secrets", person.client, "--keyring", code=4)
+    finally:
+        keyring.set_keyring(before)
+    assert "keyring cannot be used (NoKeyringError)" in told
+    assert not person.account_file().exists()
 
 
 # --- an app in Testing ---
