@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import signal
 import threading
 import time
@@ -44,6 +45,7 @@ from drivefs.handover import Handover
 from drivefs.model import ROOT_INODE, Priority
 from drivefs.mounts import MountBusy, Record, clear_dead, unmount, write_record
 from drivefs.signin.accounts import login_command
+from drivefs.signin.check import not_enabled
 from drivefs.signin.find import find_sign_in
 from drivefs.store.news import EVERY_INODE
 from drivefs.store.room import Room
@@ -84,8 +86,8 @@ SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 def default_cache_folder(settings: Settings, who: str) -> Path:
     """A folder of its own for each Drive, endpoint and root."""
-    name = who.rpartition("/")[2].removesuffix(".json")
-    if (settings.endpoint, settings.root) != (None, None) or name != who:
+    name = re.sub(r"[^\w.@:+-]", "_", who.rpartition("/")[2].removesuffix(".json")).lstrip(".")[:80]
+    if (settings.endpoint, settings.root) != (None, None) or name != who or not name:
         digest = hashlib.sha256(json.dumps([who, settings.endpoint, settings.root]).encode())
         name = f"{name}-{digest.hexdigest()[:12]}"
     return Path(platformdirs.user_cache_dir("drivefs")) / name
@@ -247,6 +249,7 @@ class Mounted:
             on_ready(
                 {
                     "pid": os.getpid(),
+                    "endpoint": self.record.endpoint,
                     "cache_dir": str(self._store.folder),
                     "supervisor": self.record.supervisor,
                     "waiting_files": waiting.jobs,
@@ -390,6 +393,8 @@ def _start_thread(body: Callable[[], None], name: str) -> threading.Thread:
 
 
 def _first_contact_failed(error: DriveError, endpoint: str | None) -> UserError:
+    if (text := not_enabled(error)) is not None:
+        return UserError(text)
     if isinstance(error, Refused):
         return UserError(f"Drive does not give the mount's root folder: {str(error).rstrip('.')}.")
     where = endpoint or "Google Drive"

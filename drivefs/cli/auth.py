@@ -370,12 +370,27 @@ def logout(account: str | None, local: bool) -> None:
     accounts = Accounts()
     if not accounts.file(name).exists():
         raise UserError(f"There is no account {name}: 'drivefs auth status' lists what there is.")
+    ended = []
     if not local:
+        ended = _sharing(accounts, name)
         _take_back(name)
     accounts.remove(name)
     mounts = [str(one.record.mountpoint) for one in running() if one.record.account == name]
+    if ended:
+        click.echo(f"With it has ended what is of the same person and OAuth client: {', '.join(ended)}.")
     waits = f" What is written in {', '.join(mounts)} waits until '{login_command(name)}'." if mounts else ""
     click.echo(f"Signed out: the account {name} is {'forgotten' if local else 'taken back and forgotten'}.{waits}")
+
+
+def _sharing(accounts: Accounts, name: str) -> list[str]:
+    """Other accounts of the same person by the same OAuth client: these are taken back together."""
+
+    def grant(account: str) -> tuple[Any, Any]:
+        info = _former(accounts, account)
+        return info.get("account"), info.get("client_id")
+
+    mine = grant(name)
+    return [other for other in accounts.names() if other != name and None not in mine and grant(other) == mine]
 
 
 def _take_back(name: str) -> None:

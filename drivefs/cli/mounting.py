@@ -155,7 +155,7 @@ def _start(settings: Settings, log_file: Path) -> Json:
 
 
 def _say_mounted(settings: Settings, log_file: Path | None, ready: Json, made: bool) -> None:
-    what = "Google Drive" if settings.endpoint is None else f"the Drive at {settings.endpoint}"
+    what = "Google Drive" if ready["endpoint"] is None else f"the Drive at {ready['endpoint']}"
     text = f"Mounted {what} on {settings.mountpoint}{' (a new folder)' if made else ''}"
     if settings.read_only:
         text += ", read-only"

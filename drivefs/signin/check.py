@@ -77,7 +77,7 @@ def check(found: Found, endpoint: str | None) -> Checked:
     scopes: tuple[str, ...] = ()
     try:
         about = ask_about(found, endpoint)
-        scopes = _granted_scopes(found)
+        scopes = granted_scopes(found)
     except SignInNeeded as refused:
         error, needed = str(refused), True
     except DriveError as failed:
@@ -91,7 +91,7 @@ def check(found: Found, endpoint: str | None) -> Checked:
         kind=kind,
         email=(about.email if about is not None else None) or info.get("account") or info.get("client_email"),
         subject=info.get("subject"),
-        scopes=scopes or tuple(info.get("granted_scopes") or ()),
+        scopes=scopes or found.granted_scopes,
         token_expires_s=None if expiry is None else expiry.replace(tzinfo=UTC).timestamp(),
         sign_in_ends_s=float(ends_s) if isinstance(ends_s, int | float) else None,
         about=about,
@@ -102,7 +102,7 @@ def check(found: Found, endpoint: str | None) -> Checked:
     return replace(result, warnings=tuple(_warnings(found, result)))
 
 
-def _granted_scopes(found: Found) -> tuple[str, ...]:
+def granted_scopes(found: Found) -> tuple[str, ...]:
     """As the token server knows them: google-auth ignores what was asked for (drive-api: Sign-in)."""
     transport = Transport(connect_timeout_s=_PATIENCE_S, stall_timeout_s=_PATIENCE_S)
     try:
@@ -124,7 +124,7 @@ def _beside(found: Found, name: str) -> str:
     token_uri = found.info.get("token_uri")
     token_uri = token_uri if isinstance(token_uri, str) else ""
     host = urlsplit(token_uri).hostname or "googleapis.com"
-    if host.endswith(("googleapis.com", "google.com")):
+    if f".{host}".endswith((".googleapis.com", ".google.com")):
         return f"https://oauth2.googleapis.com/{name}"
     return f"{token_uri.rpartition('/')[0]}/{name}"
 

@@ -47,11 +47,16 @@ class Found:
         return self.credentials.info if isinstance(self.credentials, Renewable) else {}
 
     @property
+    def granted_scopes(self) -> tuple[str, ...]:
+        """As they were when it was kept; empty when nobody knows."""
+        scopes = self.info.get("granted_scopes")
+        return tuple(str(scope) for scope in scopes) if isinstance(scopes, list) else ()
+
+    @property
     def reads_only(self) -> bool:
         """Whether it is known that nothing can be written with it."""
-        scopes = self.info.get("granted_scopes")
-        known = [str(scope) for scope in scopes] if isinstance(scopes, list) else []
-        return bool(known) and not {DRIVE_SCOPE, f"{DRIVE_SCOPE}.file"} & set(known)
+        known = set(self.granted_scopes)
+        return bool(known) and not {DRIVE_SCOPE, f"{DRIVE_SCOPE}.file"} & known
 
 
 _COLAB = "COLAB_RELEASE_TAG"

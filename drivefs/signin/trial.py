@@ -9,7 +9,7 @@ from drivefs.drive.auth import Info, Renewable
 from drivefs.errors import DriveError, SignInNeeded, UserError
 from drivefs.model import About
 from drivefs.signin.accounts import Accounts, login_command
-from drivefs.signin.check import ask_about, not_enabled
+from drivefs.signin.check import ask_about, granted_scopes, not_enabled
 from drivefs.signin.consent import Client, Granted
 from drivefs.signin.find import Found
 
@@ -64,6 +64,8 @@ def try_and_keep(
             not_enabled(error)
             or f"Signed in, but Drive could not be asked whose it is ({str(error).rstrip('.')}): try again."
         ) from error
+    if not about.email.isprintable():
+        raise UserError("Drive's answer to the question whose it is makes no sense: check --endpoint.")
     before = _email(accounts, name)
     if before is not None and before != about.email:
         raise UserError(
@@ -71,6 +73,8 @@ def try_and_keep(
             f"('{login_command('NAME')}'), or end the other one first with 'drivefs auth logout {name}'."
         )
     kept = {**origin.info, "account": about.email}
+    if kept["type"] == "authorized_user" and (scopes := granted_scopes(found)):
+        kept["granted_scopes"] = list(scopes)
     # An endpoint or keyring of the former sign-in is not taken over.
     for key, value in (("endpoint", endpoint), ("keyring", keyring)):
         kept.pop(key, None)

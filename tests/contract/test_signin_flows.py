@@ -24,13 +24,15 @@ from drivefs.emulator import Options, Running, running
 from tests.browser import come_back
 from tests.signing_in import ANNE, BEN, LIMIT_S, Person, read_link
 
+CARL, DORA = "carl@example.com", "dora@example.com"
+"""Nobody signs these out: their credentials files stay good."""
 BROWSER = Path(__file__).parent.parent / "browser.py"
 SCOPE = "https://www.googleapis.com/auth/drive"
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Running]:
-    with running(Options(accounts=(ANNE, BEN))) as server:
+    with running(Options(accounts=(ANNE, BEN, CARL, DORA))) as server:
         yield server
 
 
@@ -316,16 +318,16 @@ def test_subject_without_a_service_account_is_refused(person: Person) -> None:
 def test_application_default_credentials_are_used_where_nobody_has_signed_in(person: Person) -> None:
     place = person.home / ".config" / "gcloud" / "application_default_credentials.json"
     place.parent.mkdir(parents=True)
-    place.write_bytes(person.server.credentials_of(BEN).read_bytes())
+    place.write_bytes(person.server.credentials_of(CARL).read_bytes())
     place.chmod(0o644)
     (found,) = person.status("--endpoint", person.server.endpoint)
-    assert (found["account"], found["email"]) == (str(place), BEN)
+    assert (found["account"], found["email"]) == (str(place), CARL)
     assert any("chmod 600" in warning for warning in found["warnings"])
     elsewhere = person.home / "adc.json"
-    elsewhere.write_bytes(person.server.credentials_of(ANNE).read_bytes())
+    elsewhere.write_bytes(person.server.credentials_of(DORA).read_bytes())
     variable = {"GOOGLE_APPLICATION_CREDENTIALS": str(elsewhere)}
     told = person.run("auth", "status", "--endpoint", person.server.endpoint, **variable)
-    assert ANNE in told
+    assert DORA in told
     key = person.server.admin.service_account()
     told = person.run(
         *("auth", "status", "--endpoint", person.server.endpoint), GOOGLE_APPLICATION_CREDENTIALS=str(key)
@@ -347,6 +349,15 @@ def test_logout_takes_the_sign_in_back(person: Person) -> None:
     reply = urllib3.request("POST", kept["token_uri"], body=body, headers=headers)
     assert (reply.status, reply.json()["error"]) == (400, "invalid_grant")
     assert "no account default" in person.run("auth", "logout", code=1)
+
+
+def test_logout_tells_which_other_accounts_end_with_it(person: Person) -> None:
+    for name in ("one", "two"):
+        person.login("--client-secrets", person.client, name)
+    person.login("three", as_=BEN)
+    assert "the same person and OAuth client: two." in person.run("auth", "logout", "one")
+    three, two = person.status(code=4)
+    assert three["error"] is None and "drivefs auth login two" in two["error"]
 
 
 def test_logout_of_what_is_over_already_works(person: Person) -> None:

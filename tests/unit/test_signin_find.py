@@ -11,8 +11,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import platformdirs
 import pytest
 
+from drivefs.app import default_cache_folder
+from drivefs.config import Settings
 from drivefs.errors import SignInNeeded
 from drivefs.signin.accounts import Accounts
 from drivefs.signin.find import find_sign_in
@@ -66,6 +69,15 @@ def test_sign_in_knows_that_it_may_only_read(tmp_path: Path, scopes: object, rea
         scopes = [f"https://www.googleapis.com/auth/{scope}" for scope in scopes]
     accounts.put("default", {**info("a@x"), "granted_scopes": scopes})
     assert find_sign_in(accounts=accounts, environ=NOWHERE).reads_only is reads_only
+
+
+@pytest.mark.parametrize("who", ["..", ".", "a/..", "default:../../x", "x\n", "é/" + "y" * 300, ""])
+def test_cache_folder_of_any_sign_in_is_one_below_the_users_own(who: str) -> None:
+    settings = Settings(mountpoint=Path("/mnt"))
+    folder = default_cache_folder(settings, who)
+    top = Path(platformdirs.user_cache_dir("drivefs"))
+    assert folder.parent == top and folder.name not in ("", ".", "..") and len(folder.name) < 200
+    assert folder != default_cache_folder(settings, f"{who}2")
 
 
 # --- a virtual machine of Google's ---
