@@ -17,10 +17,11 @@ from drivefs.store.scope import Scope
 from drivefs.store.store import Store
 from drivefs.sync.mirror import Mirror
 from drivefs.sync.order import earlier, has_something, parked_above
-from drivefs.sync.uploader import WINDOW_JOBS, Uploader
+from drivefs.sync.plan import WINDOW_JOBS
+from drivefs.sync.uploader import Uploader
 
 SHOWN_JOBS = 5
-"""Earlier files named in an answer; their number is always told, up to `uploader.WINDOW_JOBS`."""
+"""Earlier files named in an answer; their number is always told, up to `plan.WINDOW_JOBS`."""
 
 
 class Why:

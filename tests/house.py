@@ -97,9 +97,11 @@ class House:
         with self.store.db.transaction():
             target = self.store.nodes.find_child(parent, name)
             if target is not None:
-                target = self.store.nodes.update(target.inode, parent=None, name=None)
-            source = self.store.nodes.update(self.node(old).inode, parent=parent, name=name)
+                target = self.store.journal.lose_name(target, time.time_ns())
+            before = self.node(old)
+            source = self.store.nodes.update(before.inode, parent=parent, name=name)
             if target is None:
+                self.store.journal.moved(before, source)
                 self.store.journal.changed_metadata(source)
             else:
                 self.store.journal.replaced(source, target)
@@ -108,7 +110,7 @@ class House:
 
     def remove(self, path: str) -> None:
         with self.store.db.transaction():
-            node = self.store.nodes.update(self.node(path).inode, parent=None, name=None)
+            node = self.store.journal.lose_name(self.node(path), time.time_ns())
             self.store.journal.removed(node)
         self.store.journal.forget_unnamed(node.inode)
 

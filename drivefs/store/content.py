@@ -132,8 +132,11 @@ class ContentStore:
 
     # --- states ---
 
-    def reopen(self, file: ContentFile, mtime_ns: int, *, in_place: bool = False) -> ContentFile:
-        """Make a generation writable: itself, or a copy where an upload still reads it. Returns the OPEN one.
+    def reopen(
+        self, file: ContentFile, mtime_ns: int, *, in_place: bool = False, needed: bool = False
+    ) -> ContentFile:
+        """Make a generation writable: itself, or a copy where an upload still reads it, or it is `needed` as it is.
+        Returns the OPEN one.
 
         `in_place`: always itself, for the kernel has it; the upload is given up then.
 
@@ -145,7 +148,7 @@ class ContentStore:
         with self._db.transaction():
             if file.state is State.OPEN:
                 return file
-            claimed = file.claims > 0
+            claimed = file.claims > 0 or needed
             if in_place and claimed:
                 file.claim_epoch += 1
                 claimed = False
@@ -279,6 +282,20 @@ class ContentStore:
             self._rows.set_state(file.generation, state, file.size_bytes)
             before, file.state = file.state, state
             self._db.if_undone(lambda: setattr(file, "state", before))
+
+    def sealed_bytes(self, generation: Generation) -> int:
+        """The size that it had when it was sealed. Raises CacheDamaged when there is no such generation."""
+        size_bytes: int = self._rows.get(generation)["size_bytes"]
+        return size_bytes
+
+    def belongs_to(self, generation: Generation, inode: Inode) -> None:
+        """Another node has it from now on."""
+        with self._db.transaction():
+            self._rows.set_inode(generation, inode)
+            file = self._opened.find(generation)
+            if file is not None:
+                before, file.inode = file.inode, inode
+                self._db.if_undone(lambda: setattr(file, "inode", before))
 
     def find_status(self, generation: Generation) -> os.stat_result | None:
         """Of a content file, open or not; None when it is missing."""

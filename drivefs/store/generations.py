@@ -119,6 +119,9 @@ class Generations:
             )
             return cursor.rowcount > 0
 
+    def set_inode(self, generation: Generation, inode: Inode) -> None:
+        self._db.run("UPDATE generations SET inode = ? WHERE generation = ?", (inode, generation))
+
     def set_size(self, generation: Generation, size_bytes: int) -> None:
         self._db.run("UPDATE generations SET size_bytes = ? WHERE generation = ?", (size_bytes, generation))
 

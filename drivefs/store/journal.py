@@ -11,24 +11,19 @@ import time
 
 from drivefs.model import DriveId, Generation, Inode, Kind, RemoteFile, SessionUri
 from drivefs.store.claim import Claim
-from drivefs.store.content import ContentStore
 from drivefs.store.content_file import ContentFile
-from drivefs.store.db import Database
 from drivefs.store.generations import State
-from drivefs.store.nodes import Node, Nodes
-from drivefs.store.queue import Barrier, Job, Queue
+from drivefs.store.nodes import NOT_ON_DRIVE, Node
+from drivefs.store.points import Points
+from drivefs.store.queue import Barrier, Job
 
 FRESH_NS = 600_000_000_000
 """A file that this mount made and published less than 10 minutes ago counts as a temporary file when it is renamed
 over another: it takes the other's place on Drive. An older one has a life of its own there (design, promise 5)."""
 
 
-class Journal(Queue):
+class Journal(Points):
     """The queue, and the changes of nodes and content that put jobs in and take them out."""
-
-    def __init__(self, db: Database, nodes: Nodes, content: ContentStore) -> None:
-        super().__init__(db, nodes)
-        self._content = content
 
     # --- what system calls do ---
 
@@ -36,7 +31,9 @@ class Journal(Queue):
         """Mark a node dirty before its content changes; returns the generation to write (ContentStore.reopen)."""
         node = self._nodes.get(file.inode)
         before = file.state
-        reopened = self._content.reopen(file, node.mtime_ns, in_place=in_place)
+        job = self.find(file.inode)
+        needed = job is not None and job.generation == file.generation and self._is_needed(node, job)
+        reopened = self._content.reopen(file, node.mtime_ns, in_place=in_place, needed=needed)
         if before is not State.OPEN:
             self._live(node, reopened.generation)
             reopened.forget_fingerprint()
@@ -60,16 +57,28 @@ class Journal(Queue):
             return file
 
     def _live(self, node: Node, generation: Generation) -> None:
-        """`generation` is now the node's open content. Older content whose upload has begun goes on to Drive;
-        what still waits is not sent any more."""
+        """`generation` is now the node's open content. Older content whose upload has begun, or that a point needs,
+        goes on to Drive; what still waits is not sent any more."""
         with self._db.transaction():
-            self._nodes.update(node.inode, generation=generation, change=node.change + 1)
+            node = self._nodes.get(node.inode)
             job = self.find(node.inode)
+            if job is not None and job.generation not in (None, generation) and self._is_needed(node, job):
+                if node.generation == job.generation:
+                    node = self._nodes.update(node.inode, generation=None)
+                self._leave_behind(node, job)
+                job = None
+            elif node.frozen:
+                # It could not be kept as it was.
+                self.keep_frozen(node.inode)
+                self.give_up(node)
+                job = None
+            self._nodes.update(node.inode, generation=generation, change=node.change + 1)
             waiting = job.generation if job is not None else None
             if waiting is not None and (waiting == generation or not self._content.is_claimed(waiting)):
                 # What a session has of it by now is of the old bytes.
                 self._db.run(
-                    "UPDATE jobs SET generation = NULL, session = NULL, session_generation = NULL WHERE inode = ?",
+                    "UPDATE jobs SET generation = NULL, session = NULL, session_generation = NULL, begun = 0"
+                    " WHERE inode = ?",
                     (node.inode,),
                 )
             for old in (node.generation, waiting):
@@ -103,8 +112,13 @@ class Journal(Queue):
         with self._db.transaction():
             job = self.find(node.inode)
             snapshot = job.generation if job is not None else None
-            if snapshot not in (None, generation) and not self._content.is_claimed(snapshot):
-                self._content.discard(snapshot)  # an older instant of an open file, not sent yet
+            if snapshot not in (None, generation):
+                # An older instant of an open file, not sent yet.
+                if job is not None and self._is_needed(node, job):
+                    self._leave_behind(node, job)
+                    barrier = Barrier.FOLDER
+                elif not self._content.is_claimed(snapshot):
+                    self._content.discard(snapshot)
             self._enqueue(node, barrier, generation=generation, renew=True)
 
     def changed_metadata(self, node: Node) -> None:
@@ -114,7 +128,13 @@ class Journal(Queue):
     def replaced(self, source: Node, target: Node) -> None:
         """`source` was renamed over `target`, which has lost its name. Both are given as they are now."""
         with self._db.transaction():
-            if target.drive_id is None:
+            if source.parent is not None and self._nodes.frozen_in(source.parent, source.name):
+                older = None if target.frozen else self.find(target.inode)
+                self.removed(target)
+                self._follow(source)
+                if older is not None:
+                    self._inherit(source.inode, older)
+            elif target.drive_id is None:
                 self.removed(target)
                 self._enqueue(source, Barrier.NONE, renew=source.drive_id is None)
             elif source.kind is target.kind and self._is_temporary(source):
@@ -156,20 +176,35 @@ class Journal(Queue):
             remote_meta=target.remote_meta,
             remote_version=target.remote_version,
         )
-        job = self.find(source.inode)
-        generation = job.generation if job is not None else None
-        if generation is None and node.generation is not None:
-            state = self._content.state(node.generation)
-            if state is State.CLEAN:
-                self._content.mark(node.generation, State.SEALED)
-            if state is not State.OPEN:
-                generation = node.generation
+        generation = self._to_send(node)
         # A target that was never sent replaces nothing on Drive.
         never_sent = target.confirmed_ns is None and old_job is not None and old_job.barrier is Barrier.NONE
         barrier = Barrier.NONE if never_sent else Barrier.FOLDER
         self._enqueue(node, barrier, generation=generation, renew=True)
         if old_job is not None:
             self._inherit(node.inode, old_job)
+
+    def _follow(self, source: Node) -> None:
+        """`source` has the name of a frozen node, and takes its place on Drive once that is there."""
+        generation = None
+        if self._is_temporary(source):
+            if source.drive_id is not None:
+                self._abandon(source)
+                source = self._nodes.update(source.inode, **NOT_ON_DRIVE)
+            generation = self._to_send(source)
+        self._enqueue(source, Barrier.FOLDER, generation=generation, renew=True)
+
+    def _to_send(self, node: Node) -> Generation | None:
+        """The content that a node sends to another file on Drive than its own; None while it is being written."""
+        job = self.find(node.inode)
+        if job is not None and job.generation is not None:
+            return job.generation
+        if node.generation is None:
+            return None
+        state = self._content.state(node.generation)
+        if state is State.CLEAN:
+            self._content.mark(node.generation, State.SEALED)
+        return node.generation if state is not State.OPEN else None
 
     def _abandon(self, source: Node) -> None:
         """Leave a nameless node behind whose job deletes the file that `source` had on Drive, or may have."""
@@ -199,8 +234,10 @@ class Journal(Queue):
             self._db.run("UPDATE jobs SET tried_md5 = ? WHERE inode = ?", (job.tried_md5, left.inode))
 
     def removed(self, node: Node) -> None:
-        """A node lost its name: nothing more of it is sent, and what Drive has of it goes."""
+        """A node lost its name: nothing more of it is sent, and what Drive has of it goes. A frozen one waits."""
         with self._db.transaction():
+            if node.frozen:
+                return
             job = self.find(node.inode)
             if job is not None and job.generation is not None:
                 if job.generation == node.generation:
@@ -212,19 +249,6 @@ class Journal(Queue):
                 self._drop(node.inode)
             else:
                 self._enqueue(node, Barrier.MOUNT, renew=True)
-
-    def forget_unnamed(self, inode: Inode) -> None:
-        """The last handle of a nameless node is closed: its content goes, and its row unless Drive must hear."""
-        with self._db.transaction():
-            node = self._nodes.find(inode)
-            if node is None or not node.unnamed:
-                return
-            if node.generation is not None:
-                self._content.discard(node.generation)
-            if self.find(inode) is None:
-                self._nodes.remove(inode)
-            else:
-                self._nodes.update(inode, generation=None)
 
     # --- what the uploader does ---
 
@@ -321,20 +345,24 @@ class Journal(Queue):
             if sent or self._is_tried(owner.inode, remote):
                 values |= {"revision": remote.revision, "md5": remote.md5}
             now = self._nodes.update(owner.inode, **values)
-            if owner.inode != node.inode:
+            if owner.inode != node.inode and (claim is None or owner.generation != claim.generation):
                 # A newer file has taken over this one's place on Drive while it was on its way.
                 self.changed.set()
                 return
+            # Of another inode: it was frozen while it was on its way.
             if claim is not None:
                 self._content_published(now, claim)
-            if self.find(node.inode) is None:
+            if self.find(now.inode) is None:
                 return
-            self.settled(node)
+            self.settled(node if now.inode == node.inode else now)
 
     def settled(self, node: Node) -> None:
         """Drive agrees with the node as it was when it was taken; what changed since then stays in the journal."""
         with self._db.transaction():
-            if self._nodes.get(node.inode).change == node.change:
+            now = self._nodes.get(node.inode)
+            if now.frozen:
+                self._finish(now)
+            elif now.change == node.change:
                 self._drop(node.inode)
             else:
                 self._db.run(
@@ -381,17 +409,10 @@ class Journal(Queue):
     def lost_on_drive(self, node: Node) -> None:
         """Drive no longer has the file or folder, but there is something here that it never had: it is new again."""
         with self._db.transaction():
-            node = self._nodes.update(
-                node.inode,
-                drive_id=None,
-                confirmed_ns=None,
-                revision=None,
-                md5=None,
-                remote_name=None,
-                remote_parent=None,
-                remote_meta=None,
-                remote_version=None,
-            )
+            node = self._nodes.update(node.inode, **NOT_ON_DRIVE)
+            if node.frozen:
+                self.give_up(node)
+                return
             # It would go on into the file that is gone.
             self._db.run("UPDATE jobs SET session = NULL, session_generation = NULL WHERE inode = ?", (node.inode,))
             if node.kind is Kind.FOLDER or self.find(node.inode) is not None:

@@ -52,12 +52,28 @@ class Node:
     remote_parent: DriveId | None = None
     remote_meta: str | None = None
     remote_version: int | None = None
+    frozen_ns: int | None = None
 
     @property
     def unnamed(self) -> bool:
-        """Whether the node was unlinked."""
+        """Whether the node was unlinked, and Drive is to lose it."""
         return self.parent is None and self.inode != ROOT_INODE
 
+    @property
+    def frozen(self) -> bool:
+        """Whether the node was replaced or unlinked here, and Drive is to have it first (store.points)."""
+        return self.frozen_ns is not None
+
+    @property
+    def gone(self) -> bool:
+        """Whether no name leads to the node any more."""
+        return self.unnamed or self.frozen
+
+
+NOT_ON_DRIVE: dict[str, None] = dict.fromkeys(
+    ("drive_id", "confirmed_ns", "revision", "md5", "remote_name", "remote_parent", "remote_meta", "remote_version")
+)
+"""The columns that tell of a node's file or folder on Drive, for one that has none."""
 
 COLUMNS = tuple(field.name for field in fields(Node))
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM nodes"
@@ -120,7 +136,7 @@ class Nodes:
             inode = self._by_name.get((parent, name))
             if inode is not None:
                 return self.find(inode)
-            row = self._db.row(f"{_SELECT} WHERE parent = ? AND name = ?", (parent, name))
+            row = self._db.row(f"{_SELECT} WHERE parent = ? AND name = ? AND frozen_ns IS NULL", (parent, name))
             if row is None:
                 return None
             node = _node(row)
@@ -158,7 +174,7 @@ class Nodes:
         """Folders of one folder whose entries are not known yet, from a name on."""
         rows = self._db.rows(
             f"{_SELECT} WHERE parent = ? AND name > ? AND kind = 'folder' AND listed = 0"
-            " AND confirmed_ns IS NOT NULL ORDER BY name LIMIT ?",
+            " AND confirmed_ns IS NOT NULL AND frozen_ns IS NULL ORDER BY name LIMIT ?",
             (parent, after, limit),
         )
         return [_node(row) for row in rows]
@@ -167,7 +183,7 @@ class Nodes:
         """Files of a folder that have a checksum, up to `limit_bytes`, and none of them here; from a name on."""
         rows = self._db.rows(
             f"{_SELECT} WHERE parent = ? AND name > ? AND kind = 'file' AND generation IS NULL AND md5 IS NOT NULL"
-            " AND drive_id IS NOT NULL AND size_bytes BETWEEN 1 AND ? ORDER BY name LIMIT ?",
+            " AND drive_id IS NOT NULL AND frozen_ns IS NULL AND size_bytes BETWEEN 1 AND ? ORDER BY name LIMIT ?",
             (parent, after, limit_bytes, limit),
         )
         return [_node(row) for row in rows]
@@ -175,7 +191,8 @@ class Nodes:
     def confirmed_in(self, parent: Inode) -> list[tuple[DriveId, Inode]]:
         """Drive ID and inode of every entry of a folder that Drive has, or had."""
         rows = self._db.rows(
-            "SELECT drive_id, inode FROM nodes WHERE parent = ? AND confirmed_ns IS NOT NULL", (parent,)
+            "SELECT drive_id, inode FROM nodes WHERE parent = ? AND confirmed_ns IS NOT NULL AND frozen_ns IS NULL",
+            (parent,),
         )
         return [(DriveId(row[0]), Inode(row[1])) for row in rows]
 
@@ -211,14 +228,30 @@ class Nodes:
 
     def page(self, parent: Inode, after: str, limit: int = PAGE_ROWS) -> list[Node]:
         """The first `limit` children whose names come after `after`, in the order of their names."""
-        rows = self._db.rows(f"{_SELECT} WHERE parent = ? AND name > ? ORDER BY name LIMIT ?", (parent, after, limit))
+        rows = self._db.rows(
+            f"{_SELECT} WHERE parent = ? AND name > ? AND frozen_ns IS NULL ORDER BY name LIMIT ?",
+            (parent, after, limit),
+        )
         return [_node(row) for row in rows]
 
     def has_children(self, parent: Inode) -> bool:
-        return self._db.row("SELECT 1 FROM nodes WHERE parent = ? LIMIT 1", (parent,)) is not None
+        row = self._db.row("SELECT 1 FROM nodes WHERE parent = ? AND frozen_ns IS NULL LIMIT 1", (parent,))
+        return row is not None
+
+    def frozen_in(self, parent: Inode, name: str | None = None) -> list[Node]:
+        """Frozen children of a folder, or those of one name, oldest first."""
+        rows = self._db.rows(
+            f"{_SELECT} WHERE parent = ? AND (name = ? OR ? IS NULL) AND frozen_ns IS NOT NULL"
+            " ORDER BY frozen_ns, inode",
+            (parent, name, name),
+        )
+        return [_node(row) for row in rows]
 
     def count_folders(self, parent: Inode) -> int:
-        row = self._db.row("SELECT COUNT(*) FROM nodes WHERE parent = ? AND kind = ?", (parent, Kind.FOLDER.value))
+        row = self._db.row(
+            "SELECT COUNT(*) FROM nodes WHERE parent = ? AND kind = ? AND frozen_ns IS NULL",
+            (parent, Kind.FOLDER.value),
+        )
         assert row is not None
         return int(row[0])
 

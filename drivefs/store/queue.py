@@ -8,6 +8,7 @@ a node already owed Drive before that is remembered in `since_seq`, so that a fl
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import threading
 import time
@@ -60,6 +61,7 @@ class Job:
     reason: str
     session: SessionUri | None
     tried_md5: str | None = None
+    begun: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ def _job(row: sqlite3.Row) -> Job:
         reason=row["reason"],
         session=session,
         tried_md5=row["tried_md5"],
+        begun=bool(row["begun"]),
     )
 
 
@@ -130,10 +133,11 @@ class Queue:
                 widest = max(barrier, old.barrier, key=list(Barrier).index)
                 ready_ns = max(old.since_ns, min(now_ns + QUIET_NS, old.since_ns + QUIET_LIMIT_NS))
                 self._db.run(
-                    "UPDATE jobs SET seq = ?, barrier = ?, generation = ?, state = ?, ready_ns = ?, attempts = 0"
-                    " WHERE inode = ?",
+                    "UPDATE jobs SET seq = ?, begun = ?, barrier = ?, generation = ?, state = ?, ready_ns = ?,"
+                    " attempts = 0 WHERE inode = ?",
                     (
                         self._take_seq() if renew else old.seq,
+                        old.begun and not renew,
                         widest.value,
                         generation if generation is not None else old.generation,
                         JobState.WAITING.value,
@@ -215,6 +219,11 @@ class Queue:
         row = self._db.row("SELECT * FROM jobs WHERE inode = ?", (inode,))
         return None if row is None else _job(row)
 
+    def find_at(self, seq: int) -> Job | None:
+        """The job that has this place in the order."""
+        row = self._db.row("SELECT * FROM jobs WHERE seq = ?", (seq,))
+        return None if row is None else _job(row)
+
     def in_order(self, limit: int) -> Iterator[Job]:
         """The first `limit` jobs of the publish order, read a page at a time; others may change them meanwhile."""
         after = 0
@@ -228,6 +237,14 @@ class Queue:
                 return
             after = rows[-1]["seq"]
             limit -= PAGE_JOBS
+
+    def owed_since(self, after_seq: int) -> float:
+        """The smallest `since_seq` of what replaces a name and comes behind `after_seq`; infinite if nothing does."""
+        row = self._db.row(
+            "SELECT MIN(since_seq) FROM jobs WHERE seq > ? AND barrier = ? AND state = ?",
+            (after_seq, Barrier.FOLDER.value, JobState.WAITING.value),
+        )
+        return math.inf if row is None or row[0] is None else int(row[0])
 
     def has_larger(self, size_bytes: int) -> bool:
         """Whether content of more than `size_bytes` waits."""

@@ -37,10 +37,13 @@ CREATE TABLE nodes (
     remote_name   TEXT,              -- Drive's own name, as last seen or set
     remote_parent TEXT,              -- Drive ID of the folder, as last seen or set
     remote_meta   TEXT,              -- modifiedTime and appProperties as last seen or set: sync.metadata
-    remote_version INTEGER           -- Drive's `version` of all that: an older one is old news
+    remote_version INTEGER,          -- Drive's `version` of all that: an older one is old news
+    frozen_ns     INTEGER            -- when it was replaced or removed here while a publish point that has begun
+                                     -- needs it: it stays in its place, shown to nobody; NULL: it is shown
 );
-CREATE UNIQUE INDEX nodes_by_name ON nodes (parent, name) WHERE parent IS NOT NULL;
--- Each of the three holds few rows of a million, and finds them without reading the others.
+CREATE UNIQUE INDEX nodes_by_name ON nodes (parent, name) WHERE parent IS NOT NULL AND frozen_ns IS NULL;
+-- Each of these holds few rows of a million, and finds them without reading the others.
+CREATE INDEX nodes_frozen ON nodes (parent, name) WHERE frozen_ns IS NOT NULL;
 CREATE INDEX nodes_unnamed ON nodes (inode) WHERE parent IS NULL;
 CREATE INDEX nodes_by_generation ON nodes (generation) WHERE generation IS NOT NULL;
 CREATE INDEX nodes_unlisted ON nodes (inode) WHERE kind = 'folder' AND listed = 0;
@@ -102,9 +105,11 @@ CREATE TABLE jobs (                  -- what Drive does not have yet: at most on
     reason      TEXT NOT NULL,       -- the last failure in words; '' when there was none
     tried_md5   TEXT,                -- content (or =parent/name) that may have got to Drive, though no reply said so
     session     TEXT,                -- resumable session of `generation`: a bearer secret
-    session_generation INTEGER
+    session_generation INTEGER,
+    begun       INTEGER NOT NULL DEFAULT 0  -- 1: it is the pointer of a publish point that has begun
 );
 CREATE UNIQUE INDEX jobs_by_seq ON jobs (seq);
+CREATE INDEX jobs_begun ON jobs (seq) WHERE begun = 1;
 CREATE INDEX jobs_by_generation ON jobs (generation) WHERE generation IS NOT NULL;
 
 CREATE TABLE sent_ahead (            -- sessions that hold the beginning of a content before its turn, or its end

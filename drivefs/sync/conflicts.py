@@ -27,6 +27,9 @@ def set_aside(store: Store, mirror: Mirror, node: Node, remote: RemoteFile) -> N
     here becomes a new file beside it."""
     with store.db.transaction():
         current = store.nodes.get(node.inode)
+        if current.frozen:
+            store.journal.give_up(current)  # what has its name by now finds the same
+            return
         if current.parent is None:
             return  # removed meanwhile: there is no version here to keep
         name = _copy_name(store, current)

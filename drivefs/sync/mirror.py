@@ -258,12 +258,21 @@ class Mirror:
         job = self._store.journal.find(node.inode)
         told = job is not None and job.tried_md5 == told_place(file.parent, file.name)  # from here, a moment ago
         if placed and not told and wanted_name(node) == node.remote_name:
-            values |= {"name": self._free_name(file, parent, node.inode), "parent": parent.inode}
+            shown = self._shown_for(node)
+            values |= {"name": self._free_name(file, parent, shown.inode), "parent": parent.inode}
+            nodes.update(shown.inode, name=values["name"], parent=parent.inode)
         if job is not None and job.generation is None and not self._is_open(node):
             values |= self._content(node, file)
         nodes.update(node.inode, remote_name=file.name, remote_parent=file.parent, **values)
         if self._is_open(node) and file.revision != node.revision:
             self._missed[file.id] = file
+
+    def _shown_for(self, node: Node) -> Node:
+        """What will have a frozen node's file on Drive next; the node itself when it is not frozen."""
+        if not node.frozen or node.parent is None or node.name is None:
+            return node
+        shown = self._store.nodes.find_child(node.parent, node.name)
+        return shown if shown is not None and shown.drive_id is None else node
 
     def _content(self, node: Node, file: RemoteFile) -> dict[str, object]:
         """What changes in a node with the content that Drive has now; nothing when it is the one known."""
@@ -357,8 +366,14 @@ class Mirror:
         job = journal.find(node.inode)
         kept = self._is_open(node) or (job is not None and (job.generation is not None or node.confirmed_ns is None))
         if node.kind is Kind.FOLDER:
-            for child in nodes.children(node.inode):
+            for child in (*nodes.children(node.inode), *nodes.frozen_in(node.inode)):
                 kept = self.forget(child) or kept
+        if node.frozen:
+            # Nobody misses it here.
+            left = nodes.find(node.inode)
+            if left is not None:
+                journal.lost_on_drive(left)
+            return False
         if kept:
             journal.lost_on_drive(nodes.get(node.inode))
             return True

@@ -1,50 +1,89 @@
 """Which jobs may go to Drive now: the publish order (design, promise 4). Pure; reads the tree only.
 
 - What replaces a name waits for everything that was closed before it in its folder and below.
-- What removes a name waits for everything that was closed before it anywhere.
+- What removes a name waits for everything that was closed before it anywhere; of what replaces a name, also for what
+  has superseded that since: until some newer pointer is there, the one on Drive may name what is to be removed.
 - A small new file waits for the large new ones that were closed before it in its folder and below: the first
   `checkpoint` or `latest` must not be there before the weights that it names. Small ones travel side by side.
 - A child waits for its folder, and the removal of a folder for those of its children.
+- What has the name of something frozen waits for that.
 - A parked job, and what lies in a folder whose own job is parked, blocks nobody.
+
+What is held back by one of the first and the third rule is the pointer of a publish point (store.points). While a
+point that was overtaken by a newer version of its pointer is on its way, newer large content in its folder and below
+waits too: on a line that cannot keep up, the point would never be finished otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Set
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass, field
 
 from drivefs.model import DriveId, Inode, Kind
 from drivefs.store.nodes import Node, Nodes
+from drivefs.store.points import Point
 from drivefs.store.queue import Barrier, Job, JobState
 
 SMALL_LIMIT_BYTES = 5_000_000
 """What fits into one multipart request (drive-api: Uploads)."""
 
 
-def publishable(
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A job that may start."""
+
+    job: Job
+    node: Node
+    large: bool
+    needed: bool
+    """A point that has begun needs it."""
+    above: frozenset[Inode]
+    """The folders that it lies in."""
+
+
+@dataclass(slots=True)
+class Look:
+    """What one look through the jobs has found."""
+
+    ready: list[Ready] = field(default_factory=list)  # in publish order
+    pointers: list[Ready] = field(default_factory=list)  # only held back by what was closed before them
+    busy: list[Ready] = field(default_factory=list)  # being published
+
+
+def look(
     jobs: Iterable[Job],
     nodes: Nodes,
     find_job: Callable[[Inode], Job | None],
     busy: Set[Inode],
     now_ns: int,
     busy_ids: Set[DriveId] = frozenset(),
-) -> Iterator[tuple[Job, Node]]:
-    """The jobs that may start at `now_ns`, in order. `jobs` come in publish order from its very beginning;
+    points: Sequence[Point] = (),
+    owed_later: float = math.inf,
+) -> Look:
+    """The jobs that may start at `now_ns`. `jobs` come in publish order from its very beginning;
     `busy` are the inodes that are being published, which still count as not there, and `busy_ids` the IDs under
     which they are: another node that has such an ID by now waits for it, or an older content, or a file that was to
-    be removed, would come last."""
+    be removed, would come last. `points` are those that have begun. `owed_later` is since when what replaces a name
+    is owed among the jobs behind the last one given."""
+    found = Look()
     pending: set[Inode] = set()  # folders with something earlier in or below them
     pending_large: set[Inode] = set()
     chains: dict[Inode, frozenset[Inode]] = {}  # folder: itself and all above it
     emptying: set[DriveId] = set()  # folders from which something is still being removed
+    taken: set[tuple[Inode, str | None]] = set()  # places of frozen nodes
+    removals: list[Ready] = []  # that nothing earlier holds back
+    owing: list[Job] = []  # what replaces a name
     anything_pending = False
     for job in jobs:
         node = nodes.find(job.inode)
         if node is None or job.state is JobState.PARKED:
             continue
-        ready = job.ready_ns <= now_ns and job.inode not in busy and node.drive_id not in busy_ids
+        under_way = job.inode in busy or node.drive_id in busy_ids
+        ready = job.ready_ns <= now_ns and not under_way
         if node.unnamed:
             if ready and not anything_pending and node.drive_id not in emptying:
-                yield job, node
+                removals.append(Ready(job, node, False, False, frozenset()))
             if node.remote_parent is not None:
                 emptying.add(node.remote_parent)
             continue
@@ -58,30 +97,44 @@ def publishable(
             if above is None or above.state is JobState.PARKED:
                 continue
             ready = False
-        new = node.confirmed_ns is None
-        large = _is_large(job, node)
-        if ready and not (
-            (job.barrier is not Barrier.NONE and parent.inode in pending)
-            or (new and not large and node.kind is Kind.FILE and parent.inode in pending_large)
-        ):
-            yield job, node
         if parent.inode not in chains:
             chains[parent.inode] = frozenset((parent.inode, *nodes.ancestors(parent.inode)))
-        pending |= chains[parent.inode]
+        chain = chains[parent.inode]
+        large = _is_large(job, node)
+        each = Ready(job, node, large, any(job.seq <= at.seq and at.folder in chain for at in points), chain)
+        if under_way:
+            found.busy.append(each)
+        if (parent.inode, node.name) in taken:
+            ready = False
+        if ready:
+            held = (job.barrier is not Barrier.NONE and parent.inode in pending) or (
+                _waits_for_large(node, large) and parent.inode in pending_large
+            )
+            (found.pointers if held else found.ready).append(each)
+        if node.frozen:
+            taken.add((parent.inode, node.name))
+        if job.barrier is not Barrier.NONE:
+            owing.append(job)
+        pending |= chain
         anything_pending = True
         if large:
-            pending_large |= chains[parent.inode]
+            pending_large |= chain
+    owed_since = min((owed_later, *(each.since_seq for each in owing)))
+    found.ready += [each for each in removals if each.job.seq < owed_since]
+    return found
 
 
 def earlier(
     job: Job, node: Node, jobs: Iterable[Job], nodes: Nodes, find_job: Callable[[Inode], Job | None]
 ) -> Iterator[Job]:
-    """Of `jobs`, which come in publish order from its very beginning, those that `job` waits for: what `publishable`
+    """Of `jobs`, which come in publish order from its very beginning, those that `job` waits for: what `look`
     holds it back for, but for its own folder's."""
-    for_large = node.confirmed_ns is None and node.kind is Kind.FILE and not _is_large(job, node)
+    for_large = _waits_for_large(node, _is_large(job, node))
     for other in jobs:
-        if other.seq >= job.seq:
+        if other.seq >= job.seq and not node.unnamed:
             return
+        if other.seq >= job.seq and (other.barrier is not Barrier.FOLDER or other.since_seq > job.seq):
+            continue
         there = nodes.find(other.inode)
         if there is None or other.state is JobState.PARKED:
             continue
@@ -96,11 +149,19 @@ def earlier(
             above = find_job(parent.inode)
             if above is None or above.state is JobState.PARKED:
                 continue
-        if node.unnamed or (
-            (job.barrier is not Barrier.NONE or (for_large and _is_large(other, there)))
-            and node.parent in (parent.inode, *nodes.ancestors(parent.inode))
+        if (
+            node.unnamed
+            or (there.frozen and (there.parent, there.name) == (node.parent, node.name))
+            or (
+                (job.barrier is not Barrier.NONE or (for_large and _is_large(other, there)))
+                and node.parent in (parent.inode, *nodes.ancestors(parent.inode))
+            )
         ):
             yield other
+
+
+def _waits_for_large(node: Node, large: bool) -> bool:
+    return node.confirmed_ns is None and node.kind is Kind.FILE and not large
 
 
 def _is_large(job: Job, node: Node) -> bool:

@@ -13,7 +13,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -36,16 +36,14 @@ from drivefs.store.queue import Job
 from drivefs.store.store import Store
 from drivefs.sync.downloader import Downloader
 from drivefs.sync.mirror import Mirror
-from drivefs.sync.order import SMALL_LIMIT_BYTES, publishable
+from drivefs.sync.order import SMALL_LIMIT_BYTES, Ready
+from drivefs.sync.plan import Planner
 from drivefs.sync.publish import Publisher
 from drivefs.sync.sending import Progress
 from drivefs.sync.streaming import Streaming
 from drivefs.sync.trash import Trash
 
 log = logging.getLogger(__name__)
-
-WINDOW_JOBS = 2_000
-"""Jobs looked at from the beginning of the order; what lies behind waits until some of these are done."""
 
 BETWEEN_S = 0.02
 """Uploads end and files close hundreds of times a second: the order is looked through for several at once."""
@@ -113,6 +111,7 @@ class Uploader:
         self._trash_lock = threading.Lock()  # one sweep at a time
         self._next_sweep_s = 0.0  # the dispatcher's own
         self._publisher = Publisher(store, self._drive, mirror)
+        self._planner = Planner(store, clock)
         self._executor = executor
         self._clock = clock
         self._chance = chance
@@ -183,7 +182,6 @@ class Uploader:
         pause = self.paused
         if pause is not None:
             return pause.until_s - self._clock()
-        now_ns = int(self._clock() * 1e9)
         with self._lock:
             busy = set(self._active)
             busy_ids = {each.drive_id for each in self._active.values() if each.drive_id is not None}
@@ -193,43 +191,23 @@ class Uploader:
             free_large = 0
         if free_small <= 0 and free_large <= 0:
             return PAUSE_S  # the end of any of them sets `changed`
-        next_ns = now_ns + int(PAUSE_S * 1e9)
-
-        def jobs() -> Iterator[Job]:
-            nonlocal next_ns
-            for job in self._store.journal.in_order(WINDOW_JOBS):
-                if job.ready_ns > now_ns:
-                    next_ns = min(next_ns, job.ready_ns)
-                yield job
-
-        batch: list[tuple[Job, Node]] = []
-        for job, node in publishable(jobs(), self._store.nodes, self._store.journal.find, busy, now_ns, busy_ids):
-            large = job.generation is not None and node.size_bytes > SMALL_LIMIT_BYTES
-            if (free_large if large else free_small) <= 0:
-                continue
-            if large:
-                free_large -= 1
-            else:
-                free_small -= 1
-            batch.append((job, node))
-            if free_small <= 0 and free_large <= 0:
-                break
+        batch, wait_s = self._planner.choose(busy, busy_ids, free_small, free_large, PAUSE_S)
         if batch:
             self._start(batch)
         else:
             self._sweep_at_times()
-        return (next_ns - now_ns) / 1e9
+        return wait_s
 
-    def _start(self, batch: list[tuple[Job, Node]]) -> None:
+    def _start(self, batch: list[Ready]) -> None:
         journal = self._store.journal
-        fresh = [node for _, node in batch if node.drive_id is None and not node.unnamed]
+        fresh = [each for each in batch if each.node.drive_id is None and not each.node.unnamed]
         ids = journal.spare_ids(len(fresh))
         if len(ids) < len(fresh):
             journal.add_spare_ids(self._drive.generate_ids(IDS_AT_ONCE))
             ids = journal.spare_ids(len(fresh))
         starting: list[tuple[Job, Node, Claim | None]] = []
-        for planned, _ in batch:
-            taken = self._take(planned, ids)
+        for each in batch:
+            taken = self._take(each.job, ids)
             if taken is not None:
                 starting.append(taken)
         for _, _, claim in starting:
@@ -282,10 +260,10 @@ class Uploader:
             self._not_found(job, node, error)
         except Refused as error:
             log.error("Drive refuses %s: %s", self._store.nodes.path(job.inode), error)
-            journal.park(job.inode, str(error))
+            journal.park(self._holder(job), str(error))
         except CacheDamaged as error:
             log.error("The cache cannot give %s: %s", self._store.nodes.path(job.inode), error)
-            journal.park(job.inode, str(error))
+            journal.park(self._holder(job), str(error))
         except QueueBlocked as error:
             swept = error.reason == "storageQuotaExceeded" and self._sweep(claim.size_bytes if claim else 1)
             self._postpone(job, error, None if swept else self._note_pause(error))
@@ -297,16 +275,23 @@ class Uploader:
         finally:
             if claim is not None:
                 claim.close()
+                journal.forget_orphan(claim.generation)
             with self._idle:
                 self._active.pop(job.inode, None)
                 self._idle.notify_all()
             journal.changed.set()
 
+    def _holder(self, job: Job) -> Inode:
+        """The node that has a job's place in the order by now: its own, or what was frozen of it meanwhile."""
+        at = self._store.journal.find_at(job.seq)
+        return job.inode if at is None else at.inode
+
     def _not_found(self, job: Job, node: Node, error: RemoteNotFound) -> None:
         """The file that was to be updated is gone from Drive, or the folder to create it in."""
-        current = self._store.nodes.find(job.inode)
+        inode = self._holder(job)
+        current = self._store.nodes.find(inode)
         if current is None or current.unnamed or current.confirmed_ns is None or node.kind is not Kind.FILE:
-            self._store.journal.park(job.inode, str(error))
+            self._store.journal.park(inode, str(error))
             return
         if not self._is_gone(current):
             # An old revision that the content here is based on, or something else that Drive was asked for.
@@ -358,4 +343,4 @@ class Uploader:
             delay_s = pause.until_s - self._clock()
         path = self._store.nodes.path(job.inode) or "What Drive has of a removed file"
         log.info("%s has to wait, and is tried again in %.0f s: %s", path, delay_s, error)
-        self._store.journal.postpone(job.inode, str(error), int((self._clock() + delay_s) * 1e9))
+        self._store.journal.postpone(self._holder(job), str(error), int((self._clock() + delay_s) * 1e9))

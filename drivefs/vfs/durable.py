@@ -36,8 +36,9 @@ class Durability:
         journal, nodes = self._store.journal, self._store.nodes
         journal.hasten(inode)
         while True:
-            job, node = journal.find(inode), nodes.find(inode)
-            if job is None or job.since_seq > seq or node is None or node.unnamed:
+            node = nodes.find(inode)
+            job = journal.find_oldest(node) if node is not None else None
+            if job is None or job.since_seq > seq or node is None or node.gone:
                 return
             parked = parked_above(job, nodes, journal.find)
             if parked is not None:

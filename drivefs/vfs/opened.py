@@ -119,10 +119,11 @@ class OpenFiles:
     def forget_unnamed(self, inode: Inode) -> None:
         """Drop an unlinked inode that nobody has open; part of the caller's transaction, if there is one."""
         with self._lock:
-            if inode in self._table:
-                return
             node = self._store.nodes.find(inode)
-            if node is not None and node.unnamed:
+            if inode in self._table:
+                if node is not None and node.frozen:
+                    self._store.journal.keep_frozen(inode)
+            elif node is not None and node.gone:
                 self._store.journal.forget_unnamed(inode)
 
     def all(self) -> list[OpenFile]:
@@ -167,7 +168,7 @@ class OpenFiles:
                 size_bytes = opened.file.size_bytes
                 opened.file.close()
         mode = node.mode if node.writable else node.mode & ~_WRITE_BITS
-        return Attributes(node.inode, node.kind, mode, 0 if node.unnamed else 1, size_bytes, mtime_ns, ctime_ns)
+        return Attributes(node.inode, node.kind, mode, 0 if node.gone else 1, size_bytes, mtime_ns, ctime_ns)
 
 
 def _stat_if_dirty(opened: OpenFile) -> os.stat_result | None:

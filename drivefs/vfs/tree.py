@@ -212,8 +212,7 @@ class Tree:
             if node.kind is Kind.FOLDER:
                 raise IsDirectory("A folder is removed by rmdir.")
             self._store.requests.note(request, node.inode)
-            self._take_name(node)
-            self._journal.removed(self._nodes.get(node.inode))
+            self._journal.removed(self._take_name(node))
             self._opened.forget_unnamed(node.inode)
             self._touch(parent, self._now_ns())
 
@@ -227,8 +226,7 @@ class Tree:
             node = self._removable(parent, name)
             self._check_empty(node)
             self._store.requests.note(request, node.inode)
-            self._take_name(node)
-            self._journal.removed(self._nodes.get(node.inode))
+            self._journal.removed(self._take_name(node))
             self._opened.forget_unnamed(node.inode)
             self._touch(parent, self._now_ns())
 
@@ -245,9 +243,10 @@ class Tree:
         if self._nodes.has_children(node.inode):
             raise NotEmpty("The folder is not empty.")
 
-    def _take_name(self, node: Node) -> None:
+    def _take_name(self, node: Node) -> Node:
+        """The node as it is without its name, or frozen."""
         self._opened.keep_content(node)
-        self._nodes.update(node.inode, parent=None, name=None, ctime_ns=self._now_ns())
+        return self._journal.lose_name(node, self._now_ns())
 
     # --- moving ---
 
@@ -280,13 +279,14 @@ class Tree:
                 return
             self._store.requests.note(request, source.inode)
             if target is not None:
-                self._take_name(target)
+                target = self._take_name(target)
             now_ns = self._now_ns()
             moved = self._nodes.update(source.inode, parent=new_parent, name=new_name, ctime_ns=now_ns)
             if target is not None:
-                self._journal.replaced(moved, self._nodes.get(target.inode))
+                self._journal.replaced(moved, target)
                 self._opened.forget_unnamed(target.inode)
             else:
+                self._journal.moved(source, moved)
                 self._journal.changed_metadata(moved)
             self._touch(parent, now_ns)
             if new_parent != parent:

@@ -91,7 +91,7 @@ class WriteBack:
 
     def _is_unnamed(self, opened: OpenFile) -> bool:
         node = self._store.nodes.find(opened.inode)
-        return node is None or node.unnamed
+        return node is None or node.gone
 
     def released(self) -> None:
         """The kernel has let go of a file that it wrote."""

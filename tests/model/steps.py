@@ -317,7 +317,7 @@ class Rename(Step):
     def run(self, world: World) -> None:
         old, new = self.old.path(world), self.new.path(world)
         source, target = world.node(old), world.node(new)
-        entry = world.model.find(old)
+        entry, over = world.model.find(old), world.model.find(new)
         if entry is not None and entry.kind is Kind.FOLDER and new.count("/") + _height(entry) > DEPTH_LIMIT:
             return
         worked: list[bool] = []
@@ -329,7 +329,12 @@ class Rename(Step):
         after = world.node(new)
         assert after is not None
         assert entry is not None
-        if target.drive_id is None or after.drive_id != target.drive_id:
+        assert after.parent is not None
+        frozen = world.whole.store.nodes.frozen_in(after.parent, after.name)
+        if frozen and self._must_take_over(world, source, target):
+            assert after.drive_id is None, "what is frozen is to be published first"
+            entry.drive_id = over.drive_id if over is not None else None
+        elif target.drive_id is None or after.drive_id != target.drive_id:
             assert after.drive_id == source.drive_id, "neither its own ID nor the target's"
             assert target.drive_id is None or not self._must_take_over(world, source, target), (
                 "the target's ID is lost"

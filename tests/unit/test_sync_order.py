@@ -9,7 +9,7 @@ import pytest
 
 from drivefs.errors import Refused, Unreachable
 from drivefs.model import DriveId, Inode
-from drivefs.sync.order import earlier, has_something, parked_above, publishable
+from drivefs.sync.order import earlier, has_something, look, parked_above
 from tests.house import House
 
 BIG = b"w" * 6_000_000
@@ -139,8 +139,8 @@ def test_order_removes_what_is_still_being_sent_under_the_same_id_only_then(hous
     assert drive_id is not None
 
     def may_start(busy_ids: set[DriveId]) -> list[Inode]:
-        found = publishable([job], nodes, journal.find, set(), job.ready_ns, busy_ids)
-        return [each.inode for each, _ in found]
+        found = look([job], nodes, journal.find, set(), job.ready_ns, busy_ids)
+        return [each.job.inode for each in found.ready]
 
     assert may_start({drive_id}) == []
     assert may_start(set()) == [job.inode]
@@ -148,7 +148,7 @@ def test_order_removes_what_is_still_being_sent_under_the_same_id_only_then(hous
 
 @pytest.mark.parametrize("seed", range(40))
 def test_order_names_what_a_job_waits_for(house: House, seed: int) -> None:
-    """`earlier` and `publishable` are two readings of one rule."""
+    """`earlier` and `look` are two readings of one rule."""
     chance = random.Random(seed)
     for path in ("a", "a/b", "c"):
         house.mkdir(path)
@@ -177,7 +177,7 @@ def test_order_names_what_a_job_waits_for(house: House, seed: int) -> None:
     if len(jobs) > 1:
         journal.park(chance.choice(jobs).inode, "No rights.")
     jobs = list(journal.in_order(100))
-    may_go = {job.inode for job, _ in publishable(jobs, nodes, journal.find, set(), 1 << 62)}
+    may_go = {each.job.inode for each in look(jobs, nodes, journal.find, set(), 1 << 62).ready}
     for job in jobs:
         if parked_above(job, nodes, journal.find) is None and has_something(job, nodes.get(job.inode)):
             waits = bool(list(earlier(job, nodes.get(job.inode), jobs, nodes, journal.find)))

@@ -1,0 +1,240 @@
+"""Publish points, and what of them is frozen (design: A write).
+
+A point is a pointer (what replaces a name, as `latest` does) with all that was closed before it in its folder and
+below. On a line that cannot keep up the next pointer comes before this one could go, so a point that the uploader has
+begun is finished: what belongs to it and is replaced or removed here from then on is frozen. It stays in its place in
+the tree, with its content, its job and its file on Drive, and no system call sees it. What has its name by now waits;
+when Drive has the frozen one, the name's new owner goes on with that file on Drive, or it is removed in its turn.
+
+Any thread may enter. Each function is one transaction, or part of the caller's; what is frozen outlives the process.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from drivefs.model import Generation, Inode, Kind
+from drivefs.store.content import ContentStore
+from drivefs.store.db import Database
+from drivefs.store.nodes import COLUMNS, NOT_ON_DRIVE, Node, Nodes
+from drivefs.store.queue import Barrier, Job, JobState, Queue
+
+IDENTITY = (*NOT_ON_DRIVE, "ours")
+"""The columns that go with a file on Drive to the node that takes it over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A publish point that has begun: what waits in `folder` and below it, up to the pointer's own `seq`."""
+
+    folder: Inode
+    seq: int
+    overtaken: bool
+    """Whether a newer version of its pointer is there: the line has not kept up."""
+
+
+class Points(Queue):
+    """The queue, and what it keeps for points that have begun."""
+
+    def __init__(self, db: Database, nodes: Nodes, content: ContentStore) -> None:
+        super().__init__(db, nodes)
+        self._content = content
+        self._frozen_in_use: set[Inode] = set()  # frozen and open; guarded by the database's lock
+
+    # --- what the uploader does ---
+
+    def begin_point(self, pointer: Job) -> None:
+        """From now on the point of this job is finished, whatever comes."""
+        self._db.run(
+            "UPDATE jobs SET begun = 1 WHERE inode = ? AND seq = ? AND generation IS ?",
+            (pointer.inode, pointer.seq, pointer.generation),
+        )
+
+    def points(self) -> list[Point]:
+        """Those that have begun and are not on Drive yet."""
+        rows = self._db.rows(
+            "SELECT n.parent, j.seq, n.frozen_ns IS NOT NULL FROM jobs j JOIN nodes n ON n.inode = j.inode"
+            " WHERE j.begun = 1 AND j.state = ? AND n.parent IS NOT NULL",
+            (JobState.WAITING.value,),
+        )
+        return [Point(Inode(row[0]), row[1], bool(row[2])) for row in rows]
+
+    def park(self, inode: Inode, reason: str) -> None:
+        """What Drive refuses is kept, shown, and blocks nobody; a frozen one gives way to what has its name."""
+        with self._db.transaction():
+            node = self._nodes.find(inode)
+            if node is not None and node.frozen:
+                self.give_up(node)
+            else:
+                super().park(inode, reason)
+
+    def give_up(self, frozen: Node) -> None:
+        """Drive will not have a frozen node: whatever has its name goes on without it."""
+        with self._db.transaction():
+            self._finish(frozen)
+
+    def find_oldest(self, node: Node) -> Job | None:
+        """The first of the jobs that bring a file to Drive: that of what is frozen in its place, or its own."""
+        if node.parent is not None:
+            for frozen in self._nodes.frozen_in(node.parent, node.name):
+                job = self.find(frozen.inode)
+                if job is not None:
+                    return job
+        return self.find(node.inode)
+
+    # --- what system calls do ---
+
+    def lose_name(self, node: Node, ctime_ns: int) -> Node:
+        """The node as it is when its name is taken away here: without one, or frozen."""
+        with self._db.transaction():
+            job = self.find(node.inode)
+            if job is not None and self._is_needed(node, job) and self._is_of_an_open_file(node, job):
+                self._leave_behind(node, job)
+            elif self._must_stay(node, job):
+                return self._nodes.update(node.inode, frozen_ns=time.time_ns(), ctime_ns=ctime_ns)
+            return self._nodes.update(node.inode, parent=None, name=None, ctime_ns=ctime_ns)
+
+    def moved(self, before: Node, after: Node) -> None:
+        """A node has another name: what is frozen under the old one, and waits to be taken over by it, goes along."""
+        if before.drive_id is None and before.parent is not None:
+            for frozen in self._nodes.frozen_in(before.parent, before.name):
+                self._nodes.update(frozen.inode, parent=after.parent, name=after.name)
+
+    def keep_frozen(self, inode: Inode) -> None:
+        """A frozen node is open: its content stays for who has it. Part of the transaction that froze it."""
+        self._frozen_in_use.add(inode)
+
+    def forget_unnamed(self, inode: Inode) -> None:
+        """The last handle of a nameless node is closed: its content goes, and its row unless Drive must hear."""
+        with self._db.transaction():
+            self._frozen_in_use.discard(inode)
+            node = self._nodes.find(inode)
+            if node is None or not node.unnamed:
+                return
+            if node.generation is not None:
+                self._content.discard(node.generation)
+            if self.find(inode) is None:
+                self._nodes.remove(inode)
+            else:
+                self._nodes.update(inode, generation=None)
+
+    # --- freezing ---
+
+    def _is_needed(self, node: Node, job: Job | None) -> bool:
+        """Whether a point that has begun needs what waits of a node."""
+        if job is None or job.state is JobState.PARKED:
+            return False
+        if job.generation is None and (node.kind is Kind.FILE or node.confirmed_ns is not None):
+            return False  # still being written, or there already
+        points = self.points()
+        if not points or node.parent is None:
+            return False
+        above = {node.parent, *self._nodes.ancestors(node.parent)}
+        return any(job.seq <= point.seq and point.folder in above for point in points)
+
+    def _must_stay(self, node: Node, job: Job | None) -> bool:
+        if node.kind is Kind.FOLDER and self._nodes.frozen_in(node.inode):
+            return True
+        return self._is_needed(node, job)
+
+    @staticmethod
+    def _is_of_an_open_file(node: Node, job: Job) -> bool:
+        """Whether it is a snapshot of a file that has gone on since."""
+        return job.generation is not None and job.generation != node.generation
+
+    def _leave_behind(self, node: Node, job: Job) -> None:
+        """What waits of `node` becomes a frozen node of its own, with its place, its job and its file on Drive;
+        `node` goes on as a new one. If it was frozen already, it is from now on what its handles write, nameless."""
+        with self._db.transaction():
+            values = {column: getattr(node, column) for column in COLUMNS if column != "inode"}
+            assert job.generation is not None
+            values |= {"generation": job.generation, "size_bytes": self._content.sealed_bytes(job.generation)}
+            values["frozen_ns"] = node.frozen_ns or time.time_ns()
+            nameless = {"parent": None, "name": None, "frozen_ns": None} if node.frozen else {}
+            self._nodes.update(node.inode, **NOT_ON_DRIVE, **nameless)
+            frozen = self._nodes.add(**values)
+            for name, value in self._nodes.xattrs(node.inode).items():
+                self._nodes.set_xattr(frozen.inode, name, value)
+            self._content.belongs_to(job.generation, frozen.inode)
+            self._db.run("UPDATE jobs SET inode = ? WHERE inode = ?", (frozen.inode, node.inode))
+            if node.frozen:
+                self._frozen_in_use.discard(node.inode)
+                return
+            self._enqueue(self._nodes.get(node.inode), Barrier.FOLDER, renew=True)
+
+    # --- thawing ---
+
+    def _finish(self, frozen: Node) -> None:
+        """Nothing of a frozen node waits for Drive any more: its file there is taken over, or removed."""
+        job = self.find(frozen.inode)
+        self._drop(frozen.inode)
+        if frozen.kind is Kind.FOLDER and self._nodes.frozen_in(frozen.inode):
+            return  # the last of them takes it along
+        if job is not None and job.generation not in (None, frozen.generation):
+            self._content.discard(job.generation)
+        heir = self._heir(frozen)
+        if heir is not None and self._may_inherit(heir, frozen):
+            self._hand_over(frozen, heir)
+        else:
+            self._let_go(frozen)
+        folder = self._nodes.find(frozen.parent) if frozen.parent is not None else None
+        if folder is not None and folder.frozen and self.find(folder.inode) is None:
+            self._finish(folder)
+        self.changed.set()
+
+    def _heir(self, frozen: Node) -> Node | None:
+        """What came to have the name after `frozen`: a later frozen one, or the one that is shown."""
+        assert frozen.parent is not None
+        assert frozen.name is not None
+        same = self._nodes.frozen_in(frozen.parent, frozen.name)
+        later = same[[each.inode for each in same].index(frozen.inode) + 1 :]
+        return later[0] if later else self._nodes.find_child(frozen.parent, frozen.name)
+
+    @staticmethod
+    def _may_inherit(heir: Node, frozen: Node) -> bool:
+        return (
+            frozen.drive_id is not None
+            and heir.drive_id is None
+            and heir.kind is frozen.kind
+            and heir.kind is not Kind.FOLDER
+        )
+
+    def _hand_over(self, frozen: Node, heir: Node) -> None:
+        self._nodes.update(frozen.inode, **NOT_ON_DRIVE, parent=None, name=None, frozen_ns=None)
+        self._nodes.update(
+            heir.inode, change=heir.change + 1, **{column: getattr(frozen, column) for column in IDENTITY}
+        )
+        if frozen.confirmed_ns is not None:
+            # What replaces nothing on Drive needs no barrier.
+            self._db.run("UPDATE jobs SET barrier = ? WHERE inode = ?", (Barrier.FOLDER.value, heir.inode))
+        self._forget_thawed(frozen.inode)
+
+    def _let_go(self, frozen: Node) -> None:
+        # What Drive got only after it was removed here leaves no trace there.
+        before = frozen.confirmed_ns is not None and frozen.confirmed_ns < (frozen.frozen_ns or 0)
+        node = self._nodes.update(
+            frozen.inode,
+            parent=None,
+            name=None,
+            frozen_ns=None,
+            confirmed_ns=frozen.confirmed_ns if before else None,
+        )
+        if node.drive_id is not None:
+            self._enqueue(node, Barrier.MOUNT, renew=True)
+        self._forget_thawed(node.inode)
+
+    def _forget_thawed(self, inode: Inode) -> None:
+        if inode in self._frozen_in_use:
+            self._frozen_in_use.discard(inode)  # the last close forgets it
+        else:
+            self.forget_unnamed(inode)
+
+    def forget_orphan(self, generation: Generation) -> None:
+        """Discard content that was kept for an upload only, now that the upload has ended."""
+        with self._db.transaction():
+            used = self._db.row("SELECT 1 FROM nodes WHERE generation = ?", (generation,)) or self._db.row(
+                "SELECT 1 FROM jobs WHERE generation = ?", (generation,)
+            )
+            if used is None and not self._content.is_claimed(generation):
+                self._content.discard(generation)
