@@ -77,7 +77,7 @@ class Journal(Points):
             if waiting is not None and (waiting == generation or not self._content.is_claimed(waiting)):
                 # What a session has of it by now is of the old bytes.
                 self._db.run(
-                    "UPDATE jobs SET generation = NULL, session = NULL, session_generation = NULL, begun = 0"
+                    "UPDATE jobs SET generation = NULL, session = NULL, session_generation = NULL, begun = NULL"
                     " WHERE inode = ?",
                     (node.inode,),
                 )

@@ -288,7 +288,7 @@ class Nodes:
                 f"INSERT INTO nodes ({names}) VALUES ({marks})", [_stored(value) for value in values.values()]
             )
             node = self.get(Inode(cursor.lastrowid or 0))
-            if node.parent is not None and node.name is not None:
+            if node.parent is not None and node.name is not None and not node.frozen:
                 self._came(node.parent, node.name)
             return node
 
@@ -310,7 +310,7 @@ class Nodes:
             self._db.run(f"UPDATE nodes SET {sets} WHERE inode = ?", [*map(_stored, values.values()), inode])
             self._forget(old)
             new = self.get(inode)
-            if (new.parent, new.name) != (old.parent, old.name):
+            if (new.parent, new.name) != (old.parent, old.name) and not old.frozen:
                 if old.parent is not None and old.name is not None:
                     self._news.name(old.parent, old.name, inode if new.unnamed else None)
                 if new.parent is not None and new.name is not None:
@@ -330,7 +330,7 @@ class Nodes:
             old = self.find(inode)
             if old is not None:
                 self._forget(old)
-                if old.parent is not None and old.name is not None:
+                if old.parent is not None and old.name is not None and not old.frozen:
                     self._news.name(old.parent, old.name, inode)
                 self._db.run("DELETE FROM nodes WHERE inode = ?", (inode,))
                 self._db.run("DELETE FROM xattrs WHERE inode = ?", (inode,))

@@ -60,6 +60,17 @@ class Points(Queue):
         )
         return [Point(Inode(row[0]), row[1], bool(row[2])) for row in rows]
 
+    def makes_room(self, inode: Inode) -> bool:
+        """Whether a node lies below a point that was overtaken, and is not needed by it."""
+        overtaken = [point for point in self.points() if point.overtaken]
+        if not overtaken:
+            return False
+        job, above = self.find(inode), set(self._nodes.ancestors(inode))
+        return any(
+            point.folder in above and (job is None or job.generation is None or job.seq > point.seq)
+            for point in overtaken
+        )
+
     def park(self, inode: Inode, reason: str) -> None:
         """What Drive refuses is kept, shown, and blocks nobody; a frozen one gives way to what has its name."""
         with self._db.transaction():

@@ -137,7 +137,7 @@ class Queue:
                     " attempts = 0 WHERE inode = ?",
                     (
                         self._take_seq() if renew else old.seq,
-                        old.begun and not renew,
+                        1 if old.begun and not renew else None,
                         widest.value,
                         generation if generation is not None else old.generation,
                         JobState.WAITING.value,

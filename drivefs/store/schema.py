@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
-STEPS: dict[int, str] = {}
+STEPS: dict[int, str] = {
+    4: "DROP INDEX IF EXISTS nodes_by_name",  # what is frozen shares its name with what is shown
+}
 """SQL that turns the format of this number into the next one, where adding is not enough."""
 
 SCHEMA = """
@@ -41,7 +43,7 @@ CREATE TABLE nodes (
     frozen_ns     INTEGER            -- when it was replaced or removed here while a publish point that has begun
                                      -- needs it: it stays in its place, shown to nobody; NULL: it is shown
 );
-CREATE UNIQUE INDEX nodes_by_name ON nodes (parent, name) WHERE parent IS NOT NULL AND frozen_ns IS NULL;
+CREATE UNIQUE INDEX nodes_shown_by_name ON nodes (parent, name) WHERE parent IS NOT NULL AND frozen_ns IS NULL;
 -- Each of these holds few rows of a million, and finds them without reading the others.
 CREATE INDEX nodes_frozen ON nodes (parent, name) WHERE frozen_ns IS NOT NULL;
 CREATE INDEX nodes_unnamed ON nodes (inode) WHERE parent IS NULL;
@@ -106,7 +108,7 @@ CREATE TABLE jobs (                  -- what Drive does not have yet: at most on
     tried_md5   TEXT,                -- content (or =parent/name) that may have got to Drive, though no reply said so
     session     TEXT,                -- resumable session of `generation`: a bearer secret
     session_generation INTEGER,
-    begun       INTEGER NOT NULL DEFAULT 0  -- 1: it is the pointer of a publish point that has begun
+    begun       INTEGER              -- 1: it is the pointer of a publish point that has begun
 );
 CREATE UNIQUE INDEX jobs_by_seq ON jobs (seq);
 CREATE INDEX jobs_begun ON jobs (seq) WHERE begun = 1;

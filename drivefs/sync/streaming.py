@@ -276,6 +276,8 @@ class Streaming:
             return 0
         if stream.file.state is State.OPEN and self._store.content.sent_ahead.others_wait(SMALL_LIMIT_BYTES):
             return 0  # what is closed goes first
+        if self._store.journal.makes_room(stream.file.inode):
+            return 0
         return min(waiting, MOST_BYTES)
 
     def _advance(self, stream: _Stream) -> None:
