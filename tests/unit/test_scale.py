@@ -19,8 +19,8 @@ from tests.fake_drive import FakeDrive, HereAndNow
 
 PAGES = 10
 PAGE_FILES = 1_000
-LIMIT_BYTES = 6_000_000
-"""As objects, the 10,000 entries would take twice as much."""
+LIMIT_BYTES = 3_000_000
+"""As objects, the 10,000 entries would take more than that."""
 
 
 class EndlessDrive(FakeDrive):

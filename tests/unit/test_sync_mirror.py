@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from drivefs.errors import Refused, RemoteNotFound
 from drivefs.model import ROOT_INODE, About, Kind
 from drivefs.sync.mirror import IDLE_POLL_S, POLL_S, Mirror
 from tests.fake_drive import ROOT, FakeDrive
@@ -104,13 +105,17 @@ def test_mirror_keeps_what_drive_does_not_have_when_its_folder_goes(house: House
     assert house.drive.content(house.drive.names(house.drive.names()["d"])["precious"]) == b"p"
 
 
-def test_mirror_lists_anew_when_the_token_is_refused(house: House) -> None:
+@pytest.mark.parametrize("refusal", [Refused("Invalid token.", status=400), RemoteNotFound("Gone.", status=410)])
+def test_mirror_lists_anew_when_the_token_is_refused(house: House, refusal: Exception) -> None:
     shown(house)
-    house.store.db.set_setting("changes_token", "forgotten")
     house.drive.change(house.drive.names()["a"], trashed=True)
     house.drive.put("new", b"n")
+    house.drive.fail("changes", ("before", refusal))
     house.mirror.poll()
     assert shown(house) == {"d", "new"}
+    house.drive.put("newer", b"n")
+    house.mirror.poll()
+    assert shown(house) == {"d", "new", "newer"}
 
 
 def test_mirror_tells_twins_apart_the_same_way_each_time(tmp_path: Path) -> None:
