@@ -40,8 +40,7 @@ def _on_drive(system: System, emulator: Running, began: float, found: dict[str, 
 def tree(folders: int, files: int) -> Callable[[Running], None]:
     def prepare(emulator: Running) -> None:
         for number in range(folders):
-            for each in range(files // folders):
-                emulator.admin.put_file(f"tree/d{number:04d}/f{each:05d}", b"")
+            emulator.admin.fill_folder(f"tree/d{number:04d}", files // folders)
 
     return prepare
 

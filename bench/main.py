@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from bench import cases_reading, cases_writing, systems
+from bench import cases_reading, cases_scale, cases_writing, systems
 from bench.measured import Measured
 from bench.systems import System
 from drivefs.emulator.client import Running, running
@@ -76,8 +76,9 @@ def main() -> int:
     results: dict[str, dict[str, list[Measured]]] = {}
     with tempfile.TemporaryDirectory(prefix="drivefs-bench-") as name:
         cases = cases_writing.cases(arguments.quick) | cases_reading.cases(arguments.quick)
+        cases |= cases_scale.cases(arguments.quick)
         for number, (title, case) in enumerate(cases.items()):
-            if arguments.only not in title:
+            if arguments.only not in title or (case.asked_for and not arguments.only):
                 continue
             for run in range(arguments.runs):
                 for system in arguments.systems.split(","):

@@ -26,3 +26,5 @@ class Case:
     prepare: Callable[[Running], None] | None = None
     on_disk: bool = True
     """Whether the bare disk can do the same."""
+    asked_for: bool = False
+    """It takes long: only when --only names it."""

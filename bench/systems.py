@@ -41,6 +41,8 @@ class System:
     settle: Callable[[], None]
     remount: Callable[[], None]
     """Unmount it, and mount it again with the cache that it has."""
+    ready_s: float = 0.0
+    """The last mount took, until its command had returned or it could be looked into."""
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
@@ -78,15 +80,18 @@ def drivefs(emulator: Running, work: Path, flags: list[str]) -> Iterator[System]
         done = subprocess.run([*command, *arguments], check=True, stdout=subprocess.PIPE, text=True, timeout=600)
         return done.stdout
 
-    def mount() -> int:
+    def mount() -> None:
+        began = time.perf_counter()
         run("mount", str(folder), *where, "--cache-dir", str(cache), *flags)
-        return int(json.loads(run("status", str(folder), "--json"))["mounts"][0]["pid"])
+        system.ready_s = time.perf_counter() - began
+        system.pid = int(json.loads(run("status", str(folder), "--json"))["mounts"][0]["pid"])
 
     def remount() -> None:
         run("umount", str(folder))
-        system.pid = mount()
+        mount()
 
-    system = System(folder, mount(), lambda: run("flush", str(folder), "--json") and None, remount)
+    system = System(folder, None, lambda: run("flush", str(folder), "--json") and None, remount)
+    mount()
     try:
         yield system
     finally:
@@ -120,12 +125,14 @@ def rclone(emulator: Running, work: Path, flags: list[str]) -> Iterator[System]:
     log = (work / "rclone.log").open("wb")
 
     def mount() -> subprocess.Popen[bytes]:
+        began = time.perf_counter()
         process = subprocess.Popen(
             [rclone_binary(), "mount", "drive:", str(folder), "--config", str(config), "--cache-dir", str(cache),
              "--vfs-cache-mode", "full", *flags],
             env=environment, stdout=log, stderr=log,
         )  # fmt: skip
         wait_until(lambda: os.path.ismount(folder), 30, "rclone's mount")
+        system.ready_s, system.pid = time.perf_counter() - began, process.pid
         return process
 
     def unmount() -> None:
@@ -136,10 +143,9 @@ def rclone(emulator: Running, work: Path, flags: list[str]) -> Iterator[System]:
         nonlocal process
         unmount()
         process = mount()
-        system.pid = process.pid
 
+    system = System(folder, None, lambda: None, remount)
     process = mount()
-    system = System(folder, process.pid, lambda: None, remount)
     try:
         yield system
     finally:
