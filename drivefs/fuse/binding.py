@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from drivefs.errors import DriveError, DrivefsError, StoreError, UserError
+from drivefs.fuse.ending import is_ending
 from drivefs.fuse.errno_map import errno_of
-from drivefs.fuse.kernel.interrupts import is_ending
 from drivefs.fuse.operations import BLOCK_BYTES, FORMAT, Operations
 from drivefs.vfs.opened import Attributes
 

@@ -160,7 +160,7 @@ class Operations:
         fi.direct_io = past_the_page_cache(fi.flags)
 
     def read(self, fi: Any, offset: int, buffer: memoryview) -> int:
-        return self._files.read_into(fi.fh, offset, buffer)
+        return self._files.read_into(fi.fh, offset, buffer, self.interrupted)
 
     def write(self, fi: Any, offset: int, data: memoryview) -> int:
         return self._files.write(fi.fh, offset, data)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 from drivefs.drive.api import Drive
-from drivefs.errors import BadReply
+from drivefs.errors import BadReply, Interrupted
 from drivefs.model import Inode, Priority
 from drivefs.store.check import md5_of
 from drivefs.store.content_file import ContentFile
@@ -55,6 +55,9 @@ FREE_SHARE = 4
 
 CHECKS = 2
 """A file whose checksum is wrong so many times over is not fetched again for those who have it open."""
+
+STEP_S = 0.1
+"""Between two looks whether who waits is to end."""
 
 TARGET_LIMIT_BYTES = 4096
 """PATH_MAX: a longer content is no symlink's target."""
@@ -110,8 +113,17 @@ class Downloader:
 
     # --- what readers ask for ---
 
-    def ensure(self, file: ContentFile, start: int, stop: int, *, priority: Priority = Priority.READER) -> None:
-        """Wait until [start, stop), as far as the file goes, is here. Raises DriveError, CacheFull, SignInNeeded."""
+    def ensure(
+        self,
+        file: ContentFile,
+        start: int,
+        stop: int,
+        *,
+        priority: Priority = Priority.READER,
+        interrupted: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Wait until [start, stop), as far as the file goes, is here. Raises DriveError, CacheFull, SignInNeeded;
+        Interrupted when `interrupted` says so meanwhile."""
         drive = self._drives[priority]
         stop = min(stop, file.size_bytes)
         relied: set[_Transfer] = set()
@@ -129,13 +141,15 @@ class Downloader:
                 self._executor.submit(self._run, file, reading, transfer)
             if not gaps:
                 return
+            if interrupted():
+                raise Interrupted("Whoever waited for Drive is to end.")
             with self._lock:
                 for transfer in relied:
                     if transfer.error is not None and transfer.asked:
                         raise transfer.error
                 relied.intersection_update(reading.under_way)
                 if relied and not begun and file.gaps(start, stop):
-                    self._progress.wait()
+                    self._progress.wait(STEP_S)  # what interrupts does not wake it
 
     def _ahead(self, reading: _Reading, file: ContentFile, start: int, stop: int) -> list[_Transfer]:
         """Begin what a reader in order will want next. Under the lock."""

@@ -18,6 +18,7 @@ from drivefs.store.content_file import ContentFile
 from drivefs.store.nodes import Node
 from drivefs.store.room import Room
 from drivefs.store.store import Store
+from drivefs.vfs.appends import Appends
 from drivefs.vfs.durable import Durability
 from drivefs.vfs.handle_memory import HandleMemory
 from drivefs.vfs.handles import Handle, Handles
@@ -64,11 +65,11 @@ class Files:
         self._room = room
         self._reading = Reading(store, downloader, opened)
         self._handles = Handles(memory)
-        self._appended: dict[int, int] = {}  # by the process before: number of the request → length; not changed
+        self._appends = Appends(memory)
 
     def take_over(self) -> list[Handle]:
         """The handles of the process before are open again, before any other call; which they are."""
-        self._appended = take_over(self._store, self._memory, self._handles, self._opened, self._writeback)
+        take_over(self._store, self._memory, self._handles, self._opened, self._appends, self._writeback)
         return self._handles.all()
 
     # --- opening and closing ---
@@ -255,11 +256,14 @@ class Files:
 
     def read(self, number: int, offset: int, length: int) -> bytes:
         """Up to `length` bytes, fewer only at the end. Raises BadHandle, DriveError, CacheDamaged, CacheFull."""
-        return self._reading.read(self.handle(number), offset, length)
+        return self._reading.read(self.handle(number), offset, length, lambda: False)
 
-    def read_into(self, number: int, offset: int, buffer: memoryview) -> int:
-        """Like `read`, into the caller's memory; returns how many bytes there were."""
-        return self._reading.read_into(self.handle(number), offset, buffer)
+    def read_into(
+        self, number: int, offset: int, buffer: memoryview, interrupted: Callable[[], bool] = lambda: False
+    ) -> int:
+        """Like `read`, into the caller's memory; returns how many bytes there were. A wait for Drive is given up when
+        `interrupted` says so: raises Interrupted."""
+        return self._reading.read_into(self.handle(number), offset, buffer, interrupted)
 
     # --- writing ---
 
@@ -278,30 +282,7 @@ class Files:
         with handle.opened.lock:
             self._go_on_writing(handle)
             file = self._writeback.writable(handle.opened)
-            return self._append(file, data, request) if handle.append else file.write(offset, data)
-
-    def _append(self, file: ContentFile, data: bytes | memoryview, request: RequestId | None) -> int:
-        if request is not None and request.number in self._appended:
-            return self._appended[request.number]
-        offset = file.size_bytes
-        if request is None:
-            return self._write_whole(file, offset, data)
-        self._memory.begin_append(request, file.inode, offset, len(data))
-        done = 0
-        try:
-            done = self._write_whole(file, offset, data)
-        finally:
-            self._memory.end_append(request, done=done == len(data))
-        return done
-
-    @staticmethod
-    def _write_whole(file: ContentFile, end: int, data: bytes | memoryview) -> int:
-        """Append all of `data`, or nothing: it is tried again at what is the end then."""
-        try:
-            return file.write(end, data)
-        except CacheFull:
-            file.truncate(end)
-            raise
+            return self._appends.write(file, data, request) if handle.append else file.write(offset, data)
 
     def _go_on_writing(self, handle: Handle) -> None:
         if handle.closed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from drivefs.model import Inode
@@ -39,8 +40,11 @@ class Mirror(Protocol):
 class Downloader(Protocol):
     """Drive's bytes."""
 
-    def ensure(self, file: ContentFile, start: int, stop: int) -> None:
-        """Wait until [start, stop), as far as the file goes, is here. Raises DriveError, CacheFull, SignInNeeded."""
+    def ensure(
+        self, file: ContentFile, start: int, stop: int, *, interrupted: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Wait until [start, stop), as far as the file goes, is here. Raises DriveError, CacheFull, SignInNeeded;
+        Interrupted when `interrupted` says so meanwhile."""
         ...
 
     def opened(self, node: Node) -> None:

@@ -24,22 +24,29 @@ class Reading:
         self._downloader = downloader
         self._opened = opened
 
-    def read(self, handle: Handle, offset: int, length: int) -> bytes:
+    def read(self, handle: Handle, offset: int, length: int, interrupted: Callable[[], bool]) -> bytes:
         """What Files.read does."""
-        return self._read(handle, offset, length, lambda file: file.read(offset, length))
+        return self._read(handle, offset, length, interrupted, lambda file: file.read(offset, length))
 
-    def read_into(self, handle: Handle, offset: int, buffer: memoryview) -> int:
+    def read_into(self, handle: Handle, offset: int, buffer: memoryview, interrupted: Callable[[], bool]) -> int:
         """What Files.read_into does."""
-        return self._read(handle, offset, len(buffer), lambda file: file.read_into(offset, buffer))
+        return self._read(handle, offset, len(buffer), interrupted, lambda file: file.read_into(offset, buffer))
 
-    def _read(self, handle: Handle, offset: int, length: int, read: Callable[[ContentFile], T]) -> T:
+    def _read(
+        self,
+        handle: Handle,
+        offset: int,
+        length: int,
+        interrupted: Callable[[], bool],
+        read: Callable[[ContentFile], T],
+    ) -> T:
         file = self._use(handle)
         try:
             while True:
                 punched = file.punched
                 if file.base is not None:
                     # The lock is free meanwhile: others may write while this one waits for Drive.
-                    self._ensure(file, offset, offset + length)
+                    self._ensure(file, offset, offset + length, interrupted)
                 result = read(file)
                 if file.punched == punched:
                     return result
@@ -57,11 +64,11 @@ class Reading:
                 file.use()
         return file
 
-    def _ensure(self, file: ContentFile, start: int, stop: int) -> None:
+    def _ensure(self, file: ContentFile, start: int, stop: int, interrupted: Callable[[], bool]) -> None:
         try:
-            self._downloader.ensure(file, start, stop)
+            self._downloader.ensure(file, start, stop, interrupted=interrupted)
         except CacheFull:
             # A reader does not wait for uploads; but what Drive has too makes room for it.
             if not self._store.evict(EVICT_BYTES):
                 raise
-            self._downloader.ensure(file, start, stop)
+            self._downloader.ensure(file, start, stop, interrupted=interrupted)

@@ -11,6 +11,7 @@ from drivefs.errors import NoEntry, StoreError
 from drivefs.model import Generation, Inode
 from drivefs.store.content_file import ContentFile
 from drivefs.store.store import Store
+from drivefs.vfs.appends import Appends
 from drivefs.vfs.handle_memory import HandleMemory
 from drivefs.vfs.handles import Handles
 from drivefs.vfs.opened import OpenFile, OpenFiles
@@ -20,12 +21,14 @@ log = logging.getLogger(__name__)
 
 
 def take_over(
-    store: Store, memory: HandleMemory, handles: Handles, table: OpenFiles, writeback: WriteBack
-) -> dict[int, int]:
-    """Open again what was open, and seal what nobody writes any more.
-
-    Returns the lengths of the appends that were done, by the number of the request.
-    """
+    store: Store,
+    memory: HandleMemory,
+    handles: Handles,
+    table: OpenFiles,
+    appends: Appends,
+    writeback: WriteBack,
+) -> None:
+    """Open again what was open, and seal what nobody writes any more."""
     files: dict[Inode, OpenFile] = {}
     for record in memory.found:
         try:
@@ -45,11 +48,10 @@ def take_over(
                 opened.indirect += 1
             if handle.writable and not handle.closed:
                 opened.busy += 1
-    _settle_appends(memory, files)
+    appends.take_over(files)
     for opened in files.values():
         with opened.lock:
             writeback.settle(opened)
-    return {record.request.number: record.length for record in memory.appends(done=True)}
 
 
 def _content(store: Store, table: OpenFiles, opened: OpenFile) -> ContentFile | None:
@@ -65,14 +67,3 @@ def _content(store: Store, table: OpenFiles, opened: OpenFile) -> ContentFile | 
     except StoreError as error:
         log.error("Who has inode %d open gets errors: %s", opened.inode, error)
     return opened.file
-
-
-def _settle_appends(memory: HandleMemory, files: dict[Inode, OpenFile]) -> None:
-    """An append that had begun is done, or has not happened: at most one of a file had, and nobody wrote after it."""
-    for record in memory.appends(done=False):
-        opened = files.get(record.inode)
-        file = opened.file if opened is not None else None
-        done = file is not None and file.size_bytes >= record.offset + record.length
-        if file is not None and not done and file.size_bytes > record.offset:
-            file.truncate(record.offset)
-        memory.end_append(record.request, done=done)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -192,3 +193,37 @@ def test_what_was_looked_at_is_answered_by_the_kernel_alone(mount: Mounted, fold
         subprocess.run(command, check=True, timeout=20)
     finally:
         os.kill(daemon, signal.SIGCONT)
+
+
+def test_program_that_waits_for_bytes_goes_on_after_a_signal_and_can_be_killed(
+    mount: Mounted, drive: Drive, folder: Path
+) -> None:
+    mount.flush()
+    for name in ("file", "other"):
+        drive.admin.put_file(f"{folder.name}/{name}", os.urandom(2 * MIB))
+    mount.command("refresh", mount.path)
+    await_true((folder / "other").exists)
+    drive.admin.set_network(latency_s=2.0)
+    code = (
+        "import os, signal, sys\nsignal.signal(signal.SIGALRM, lambda *_: print('rang', flush=True))\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.2)\nfd = os.open(sys.argv[1], os.O_RDONLY)\n"
+        "print('opened', flush=True)\nprint(len(os.pread(fd, 1 << 20, 1000)), flush=True)"
+    )
+
+    def start(name: str) -> subprocess.Popen[str]:
+        return subprocess.Popen([sys.executable, "-S", "-c", code, folder / name], stdout=subprocess.PIPE, text=True)
+
+    with start("file") as program:
+        assert program.stdout is not None
+        assert program.stdout.read().split() == ["opened", "rang", str(MIB)]
+    drive.admin.set_network(latency_s=60.0)
+    with start("other") as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "opened\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            program.wait(1.0)  # the timer has rung meanwhile: the kernel tells of no further signal
+        started_s = time.monotonic()
+        program.kill()
+        program.wait(30.0)
+        assert time.monotonic() - started_s < 5.0
+    drive.admin.set_network(latency_s=0.0)

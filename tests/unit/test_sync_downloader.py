@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from drivefs.errors import BadReply, DriveError, RemoteNotFound, Unreachable
+from drivefs.errors import BadReply, DriveError, Interrupted, RemoteNotFound, Unreachable
 from drivefs.model import Inode
 from drivefs.store.content_file import ContentFile
 from drivefs.store.generations import Base
@@ -298,3 +298,17 @@ def test_downloader_reads_on_when_its_executor_has_one_thread(tmp_path: Path) ->
         for each in [readers.submit(downloader.ensure, file, offset, offset + MiB) for offset in offsets]:
             each.result(20)
         assert file.read(0, len(BIG)) == BIG
+
+
+def test_downloader_lets_go_who_is_to_end(tmp_path: Path) -> None:
+    house = house_with(tmp_path, BIG)
+    file = content_of(house)
+    with ThreadPoolExecutor(1) as transfers:
+        held = threading.Event()
+        transfers.submit(held.wait, 30.0)  # so that nothing comes
+        try:
+            told = iter([False, False, True])
+            with pytest.raises(Interrupted):
+                Downloader(house.store, house.drive, transfers).ensure(file, 0, 1, interrupted=lambda: next(told))
+        finally:
+            held.set()

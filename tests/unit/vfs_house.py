@@ -60,7 +60,9 @@ class FakeDownloader:
         self.fetched: list[tuple[int, int]] = []
         self.online = True
 
-    def ensure(self, file: ContentFile, start: int, stop: int) -> None:
+    def ensure(
+        self, file: ContentFile, start: int, stop: int, *, interrupted: Callable[[], bool] = lambda: False
+    ) -> None:
         for gap_start, gap_stop in file.gaps(start, stop):
             if not self.online:
                 raise Unreachable("no network")

@@ -116,7 +116,7 @@ class Contents:
     def read(self, request: Request) -> Reply:
         number, offset, size, *_ = wire.READ_IN.unpack_from(request.body)
         room = request.room[:size]
-        return room[: self._files.read_into(number, offset, room)]
+        return room[: self._files.read_into(number, offset, room, request.interrupted)]
 
     def write(self, request: Request) -> Reply:
         number, offset, size, flags, *_ = wire.WRITE_IN.unpack_from(request.body)
@@ -137,7 +137,7 @@ class Contents:
         return b""
 
     def fsync(self, request: Request) -> Reply:
-        self._files.sync(wire.HANDLE_IN.unpack_from(request.body)[0])
+        self._files.sync(wire.HANDLE_IN.unpack_from(request.body)[0], request.interrupted)
         return b""
 
     def release(self, request: Request) -> Reply:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from drivefs.fuse.ending import is_ending
 from drivefs.fuse.kernel import wire
 from drivefs.model import RequestId
 
@@ -19,7 +20,7 @@ class Malformed(Exception):
 class Request:
     """A request in the memory of the thread that read it: `body` is good until it is answered."""
 
-    __slots__ = ("body", "nodeid", "opcode", "pid", "room", "slot", "undo", "unique")
+    __slots__ = ("body", "nodeid", "opcode", "pid", "room", "signalled", "slot", "undo", "unique")
 
     def __init__(self, received: memoryview, room: memoryview, slot: int = 0) -> None:
         """`room` is memory for a reply; it may be the same as that of the request. `slot` is the thread's own.
@@ -35,8 +36,14 @@ class Request:
         self.body = received[wire.IN_HEADER.size : end]
         self.room = room
         self.slot = slot
+        self.signalled = False
+        """Whether a signal came for whoever waits; set by any thread."""
         self.undo: Callable[[], None] | None = None
         """What to do should the kernel no longer want the reply."""
+
+    def interrupted(self) -> bool:
+        """Whether whoever waits is to end. The kernel tells of the first signal only: a later one may be the one."""
+        return self.signalled and is_ending(self.pid)
 
     @property
     def id(self) -> RequestId:
