@@ -9,15 +9,18 @@ import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from bench import systems
-from bench.measured import Case, Measured, MiB
+from bench.measured import CONNECTIONS, Case, Limit, Measured, MiB, Network
 from bench.systems import System
 from drivefs.emulator.client import Running
 
 SMALL_BYTES = 100_000
 READ_BYTES = 64 << 10
+PAGE = 1000
+"""Entries that Drive gives in one reply (files.list)."""
 
 
 def pattern(size_bytes: int) -> bytes:
@@ -175,18 +178,86 @@ def shuffled(count: int, processes: int) -> Callable[[System, Running], Measured
     return work
 
 
+def walk_case(command: list[str], files: int, *, remount: bool = False, warm: bool = False) -> Case:
+    """A listing of all, cold, of what a remount has kept, or again."""
+    again = remount or warm
+    work = walk_again(command, files, remount=remount) if again else walk_cold(command, files)
+
+    def limit(network: Network) -> Limit:
+        if warm:
+            return Limit({"requests": 0, "units": 0}, "no request; the kernel's own caches")
+        if remount:
+            return Limit({"seconds": network.latency_s, "requests": 1, "units": 100}, "one call for what has changed")
+        pages = -(-files // PAGE)
+        return Limit(
+            {"seconds": pages * network.latency_s, "requests": pages, "units": 100 * pages},
+            f"{PAGE} entries a page, each of which names the next",
+        )
+
+    return Case(work, "seconds", tree(max(1, files // 50), files), on_disk=False, limit=limit)
+
+
+def in_order_case(size_bytes: int, *, warm: bool = False) -> Case:
+    """A large file from front to back."""
+
+    def limit(network: Network) -> Limit:
+        if warm:
+            return Limit({"requests": 0}, "the disk's own cache")
+        seconds = network.transfer_s(size_bytes, CONNECTIONS) + network.latency_s
+        return Limit({"seconds": seconds}, f"the bytes over {CONNECTIONS} connections, and one round trip")
+
+    return Case(in_order(size_bytes, warm=warm), "seconds", large(size_bytes), limit=limit)
+
+
+def at_random_case(size_bytes: int, reads: int) -> Case:
+    """Reads here and there in a large file, one after another."""
+
+    def limit(network: Network) -> Limit:
+        one_by_one_s = reads * (network.latency_s + network.transfer_s(READ_BYTES))
+        whole_s = network.transfer_s(size_bytes, CONNECTIONS) + network.latency_s
+        sent_MB = min(reads * READ_BYTES, size_bytes) / 1e6
+        return Limit(
+            {"seconds": min(one_by_one_s, whole_s), "sent_MB": sent_MB},
+            "whichever is less: a round trip for each read, or the whole file over all connections",
+        )
+
+    return Case(at_random(size_bytes, reads), "seconds", large(size_bytes), limit=limit)
+
+
+def shuffled_case(count: int, processes: int) -> Case:
+    """Small files in a random order, as data loaders read them."""
+
+    def limit(network: Network) -> Limit:
+        transfer_s = network.transfer_s(count * SMALL_BYTES, CONNECTIONS)
+        return Limit(
+            {
+                "seconds": network.requests_s(count) + transfer_s + network.latency_s,
+                "requests": count,
+                "units": 200 * count,
+            },
+            f"a download for each file, {CONNECTIONS} at once, after the listing",
+        )
+
+    return Case(shuffled(count, processes), "seconds", small(count), limit=limit)
+
+
 def cases(quick: bool) -> dict[str, Case]:
     files, size, reads, count = (1_000, 64 * MiB, 100, 200) if quick else (10_000, 512 * MiB, 500, 1_000)
-    folders = files // 50
-    listing, ls, find = tree(folders, files), ["ls", "-lR"], ["find"]
+    ls, find = ["ls", "-lR"], ["find"]
+    shared = Network(shared_bandwidth_bytes_s=100e6)
+    random_reads = at_random_case(size, reads)
     return {
-        f"ls -lR {files} cold": Case(walk_cold(ls, files), listing, on_disk=False),
-        f"find {files} cold": Case(walk_cold(find, files), listing, on_disk=False),
-        f"ls -lR {files} after a remount": Case(walk_again(ls, files, remount=True), listing, on_disk=False),
-        f"ls -lR {files} warm": Case(walk_again(ls, files, remount=False), listing, on_disk=False),
-        f"read {size // MiB} MiB in order cold": Case(in_order(size, warm=False), large(size)),
-        f"read {size // MiB} MiB in order warm": Case(in_order(size, warm=True), large(size)),
-        f"read {reads} x 64 KiB of {size // MiB} MiB at random cold": Case(at_random(size, reads), large(size)),
-        f"read {count} x 100 KB shuffled cold": Case(shuffled(count, 1), small(count)),
-        f"read {count} x 100 KB shuffled cold, 8 processes": Case(shuffled(count, 8), small(count)),
+        f"ls -lR {files} cold": walk_case(ls, files),
+        f"find {files} cold": walk_case(find, files),
+        f"ls -lR {files} after a remount": walk_case(ls, files, remount=True),
+        f"ls -lR {files} warm": walk_case(ls, files, warm=True),
+        f"find {files} warm": walk_case(find, files, warm=True),
+        f"read {size // MiB} MiB in order cold": in_order_case(size),
+        f"read {size // MiB} MiB in order warm": in_order_case(size, warm=True),
+        f"read {reads} x 64 KiB of {size // MiB} MiB at random cold": random_reads,
+        f"read {reads} x 64 KiB of {size // MiB} MiB at random cold, 100 MB/s in all": replace(
+            random_reads, network=shared
+        ),
+        f"read {count} x 100 KB shuffled cold": shuffled_case(count, 1),
+        f"read {count} x 100 KB shuffled cold, 8 processes": shuffled_case(count, 8),
     }

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 
 from bench import systems
-from bench.measured import Case, Measured
+from bench.cases_reading import PAGE
+from bench.measured import Case, Limit, Measured, Network
 from bench.systems import System
 from drivefs.emulator.client import Running
 
@@ -63,11 +64,28 @@ def large_tree(entries: int) -> Callable[[System, Running], Measured]:
     return work
 
 
+def _limit(entries: int) -> Callable[[Network], Limit]:
+    pages = -(-entries // PAGE)
+
+    def limit(network: Network) -> Limit:
+        return Limit(
+            {"all_s": pages * network.latency_s, "requests": pages, "units": 100 * pages},
+            f"{PAGE} entries a page, each of which names the next",
+        )
+
+    return limit
+
+
 def cases(quick: bool) -> dict[str, Case]:
     """Smallest first; the larger ones take minutes, so they are run when they are named."""
     return {
         f"a Drive of {entries} entries": Case(
-            large_tree(entries), large_drive(entries), on_disk=False, asked_for=entries > 10_000
+            large_tree(entries),
+            "all_s",
+            large_drive(entries),
+            on_disk=False,
+            asked_for=entries > 10_000,
+            limit=_limit(entries),
         )
         for entries in (10_000, 100_000, 1_000_000)
     }

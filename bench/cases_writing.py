@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 from bench import systems
-from bench.measured import Case, Measured, MiB
+from bench.measured import CONNECTIONS, Case, Limit, Measured, MiB, Network
 from bench.systems import System, wait_until
 from drivefs.emulator.client import Running
 
 NAME = "bench"
 QUIET_S = 0.5
+SMALL_BYTES = 100_000
 
 
 def _durable(emulator: Running, size_bytes: int, checksums: dict[str, str], timeout_s: float) -> None:
@@ -68,7 +72,7 @@ def large_write(system: System, emulator: Running, size_bytes: int, rate_bytes_s
 
 def small_files(system: System, emulator: Running, count: int) -> Measured:
     """Files of 100 KB, one after another: to the last close, and to durable."""
-    contents = [os.urandom(100_000) for _ in range(16)]
+    contents = [os.urandom(SMALL_BYTES) for _ in range(16)]
     digests = [hashlib.md5(each, usedforsecurity=False).hexdigest() for each in contents]
     folder = system.folder / NAME
     folder.mkdir()
@@ -80,7 +84,7 @@ def small_files(system: System, emulator: Running, count: int) -> Measured:
     found = {"close_s": closed_s, "files_s": count / closed_s}
     if system.pid is not None:
         checksums = {f"{NAME}/{number:05d}.bin": digests[number % 16] for number in range(count)}
-        _durable(emulator, count * 100_000, checksums, 600)
+        _durable(emulator, count * SMALL_BYTES, checksums, 600)
         found["durable_s"] = time.perf_counter() - began
         counted = _counters(emulator)
         found["requests"], found["units"] = counted["requests"], counted["units"]
@@ -88,15 +92,106 @@ def small_files(system: System, emulator: Running, count: int) -> Measured:
     return Measured(found)
 
 
+def large_case(size_bytes: int, pace_bytes_s: float | None = None) -> Case:
+    """One file, to Drive; written as fast as it goes, or at a pace, as a training writes."""
+
+    def limit(network: Network) -> Limit:
+        # A session is opened, then the bytes go over its one connection, then the last reply comes.
+        return Limit(
+            {"durable_s": max(network.transfer_s(size_bytes), paced_s) + 2 * network.latency_s, "requests": 2},
+            "the bytes over a session's one connection, a request to open it and one that carries them",
+        )
+
+    paced_s = size_bytes / pace_bytes_s if pace_bytes_s else 0.0
+    main = "durable_s" if pace_bytes_s is None else "close_to_durable_s"
+    return Case(lambda system, emulator: large_write(system, emulator, size_bytes, pace_bytes_s), main, limit=limit)
+
+
+def small_case(count: int) -> Case:
+    """Many small files, to Drive."""
+
+    def limit(network: Network) -> Limit:
+        transfer_s = network.transfer_s(count * SMALL_BYTES, CONNECTIONS)
+        return Limit(
+            {"durable_s": network.requests_s(count) + transfer_s + network.latency_s, "requests": count + 1},
+            f"a request for each file, {CONNECTIONS} at once, with its bytes, and one for their IDs",
+        )
+
+    return Case(lambda system, emulator: small_files(system, emulator, count), "durable_s", limit=limit)
+
+
+def rotation(system: System, emulator: Running, rounds: int, size_bytes: int) -> Measured:
+    """A checkpoint written beside and renamed over its name, again and again: to the last rename, and to durable."""
+    contents = [os.urandom(size_bytes) for _ in range(4)]
+    path = system.folder / "model.ckpt"
+    emulator.admin.reset_counters()
+    began = time.perf_counter()
+    for number in range(rounds):
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(contents[number % 4])
+        temporary.rename(path)
+    found = {"rename_s": time.perf_counter() - began}
+    if system.pid is not None:
+        last = hashlib.md5(contents[(rounds - 1) % 4], usedforsecurity=False).hexdigest()
+        wait_until(lambda: _md5_of(emulator, "model.ckpt") == last, 90, "the last checkpoint")
+        found["durable_s"] = time.perf_counter() - began
+        counted = _counters(emulator)
+        found["requests"], found["sent_MB"] = counted["requests"], counted["bytes_in"] / 1e6
+        items = emulator.admin.tree(trashed=True)
+        found["left_in_trash"] = sum(item.get("trashed") is True for item in items)
+    assert path.read_bytes() == contents[(rounds - 1) % 4], "wrong bytes"
+    return Measured(found)
+
+
+def _md5_of(emulator: Running, path: str) -> str | None:
+    return next((item.get("md5Checksum") for item in emulator.admin.tree() if item["path"] == path), None)
+
+
+def _write_one(path: Path, number: int, size_bytes: int) -> str:
+    data = random.Random(number).randbytes(size_bytes)
+    path.write_bytes(data)
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def many_writers(system: System, emulator: Running, writers: int, size_bytes: int) -> Measured:
+    """Processes that each write a file of their own at once: to the last close, and to durable."""
+    with ProcessPoolExecutor(writers) as pool:
+        list(pool.map(abs, range(writers)))  # all are there before the clock starts
+        began = time.perf_counter()
+        paths = [system.folder / f"writer-{number:02d}.bin" for number in range(writers)]
+        checksums = list(pool.map(_write_one, paths, range(writers), [size_bytes] * writers))
+        found = {"close_s": time.perf_counter() - began}
+    if system.pid is not None:
+        wanted = {path.name: checksum for path, checksum in zip(paths, checksums, strict=True)}
+        _durable(emulator, writers * size_bytes, wanted, 600)
+        found["durable_s"] = time.perf_counter() - began
+        found["requests"] = _counters(emulator)["requests"]
+        found["memory_MB"] = systems.peak_memory_mb(system.pid)
+    return Measured(found)
+
+
 def cases(quick: bool) -> dict[str, Case]:
-    large, small = (128 * MiB, 200) if quick else (1024 * MiB, 1_000)
+    large, small, rounds, writers = (128 * MiB, 200, 10, 16) if quick else (1024 * MiB, 1_000, 50, 16)
+    each = large // 64
+
+    def writers_limit(network: Network) -> Limit:
+        seconds = network.transfer_s(writers * each, writers) + 2 * network.latency_s
+        return Limit({"durable_s": seconds}, "the bytes over a connection for each file, and two requests")
+
     return {
-        f"write {large // MiB} MiB": Case(lambda system, emulator: large_write(system, emulator, large)),
-        f"train {large // MiB} MiB at 40 MB/s": Case(
-            lambda system, emulator: large_write(system, emulator, large, 40e6)
+        f"write {large // MiB} MiB": large_case(large),
+        f"train {large // MiB} MiB at 40 MB/s": large_case(large, 40e6),
+        f"train {large // MiB} MiB at 20 MB/s": large_case(large, 20e6),
+        f"write {small} x 100 KB": small_case(small),
+        f"{rounds} rotations of 4 MiB by rename": Case(
+            lambda system, emulator: rotation(system, emulator, rounds, 4 * MiB),
+            "durable_s",
+            limit=lambda network: Limit(
+                {"durable_s": network.transfer_s(4 * MiB) + 2 * network.latency_s, "sent_MB": 4 * MiB / 1e6},
+                "the last content once",
+            ),
         ),
-        f"train {large // MiB} MiB at 20 MB/s": Case(
-            lambda system, emulator: large_write(system, emulator, large, 20e6)
+        f"{writers} writers of {each // MiB} MiB at once": Case(
+            lambda system, emulator: many_writers(system, emulator, writers, each), "durable_s", limit=writers_limit
         ),
-        f"write {small} x 100 KB": Case(lambda system, emulator: small_files(system, emulator, small)),
     }

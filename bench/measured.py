@@ -2,20 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from bench.systems import System
 from drivefs.emulator.client import Running
 
 MiB = 1 << 20
+CONNECTIONS = 64
+"""Requests that a client of Drive has under way at most: what drivefs opens; rclone's best flags come to as many."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """What lies between a system and its Drive."""
+
+    latency_s: float = 0.08
+    """A request's, besides its bytes."""
+    bandwidth_bytes_s: float = 40e6
+    """Of one connection."""
+    shared_bandwidth_bytes_s: float | None = None
+    """Of all connections together; None: no limit."""
+    quota_units_per_minute: int | None = None
+    """None: the emulator's own, which is Google's (325,000)."""
+
+    def transfer_s(self, size_bytes: float, connections: int = 1) -> float:
+        """How long bytes take at least."""
+        rate = self.bandwidth_bytes_s * connections
+        return size_bytes / min(rate, self.shared_bandwidth_bytes_s or rate)
+
+    def requests_s(self, count: float, at_once: int = CONNECTIONS) -> float:
+        """How long small requests take at least, `at_once` of them under way."""
+        return count / at_once * self.latency_s
 
 
 @dataclass
 class Measured:
-    """One run of one case on one system."""
+    """One run of one case on one system. A figure's name ends with its unit."""
 
     figures: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What no system can beat, by figure, and why."""
+
+    figures: Mapping[str, float]
+    why: str
 
 
 @dataclass(frozen=True)
@@ -23,8 +56,22 @@ class Case:
     """`prepare` fills Drive once, before the first system is mounted; `work` is measured on each."""
 
     work: Callable[[System, Running], Measured]
+    main: str
+    """The figure that stands for the case in a summary; less is better."""
     prepare: Callable[[Running], None] | None = None
     on_disk: bool = True
     """Whether the bare disk can do the same."""
     asked_for: bool = False
     """It takes long: only when --only names it."""
+    limit: Callable[[Network], Limit] | None = None
+    network: Network | None = None
+    """None: what the run was told."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One case at several sizes, to see how its cost grows."""
+
+    title: str
+    x_name: str
+    cases: Mapping[float, Case]

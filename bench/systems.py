@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -41,6 +42,8 @@ class System:
     settle: Callable[[], None]
     remount: Callable[[], None]
     """Unmount it, and mount it again with the cache that it has."""
+    kill: Callable[[], None]
+    """kill -9 for its process; it serves again when this returns."""
     ready_s: float = 0.0
     """The last mount took, until its command had returned or it could be looked into."""
 
@@ -66,7 +69,7 @@ def peak_memory_mb(pid: int) -> float:
 def disk(emulator: Running, work: Path) -> Iterator[System]:
     folder = work / "disk"
     folder.mkdir()
-    yield System(folder, None, lambda: None, lambda: None)
+    yield System(folder, None, lambda: None, lambda: None, lambda: None)
     shutil.rmtree(folder)
 
 
@@ -80,17 +83,25 @@ def drivefs(emulator: Running, work: Path, flags: list[str]) -> Iterator[System]
         done = subprocess.run([*command, *arguments], check=True, stdout=subprocess.PIPE, text=True, timeout=600)
         return done.stdout
 
+    def pid() -> int:
+        return int(json.loads(run("status", str(folder), "--json"))["mounts"][0]["pid"])
+
     def mount() -> None:
         began = time.perf_counter()
         run("mount", str(folder), *where, "--cache-dir", str(cache), *flags)
         system.ready_s = time.perf_counter() - began
-        system.pid = int(json.loads(run("status", str(folder), "--json"))["mounts"][0]["pid"])
+        system.pid = pid()
 
     def remount() -> None:
         run("umount", str(folder))
         mount()
 
-    system = System(folder, None, lambda: run("flush", str(folder), "--json") and None, remount)
+    def kill() -> None:
+        assert system.pid is not None
+        os.kill(system.pid, signal.SIGKILL)
+        system.pid = pid()  # it is brought back by itself, which status waits for
+
+    system = System(folder, None, lambda: run("flush", str(folder), "--json") and None, remount, kill)
     mount()
     try:
         yield system
@@ -108,7 +119,6 @@ def rclone_binary() -> str:
 @contextmanager
 def rclone(emulator: Running, work: Path, flags: list[str]) -> Iterator[System]:
     folder, cache, config = work / "rclone", work / "rclone-cache", work / "rclone.conf"
-    folder.mkdir()
     credentials = json.loads(Path(emulator.credentials_file).read_text())
     token = {"access_token": emulator.admin.token(), "token_type": "Bearer", "expiry": "2100-01-01T00:00:00Z"}
     config.write_text(
@@ -122,33 +132,63 @@ def rclone(emulator: Running, work: Path, flags: list[str]) -> Iterator[System]:
         "SSL_CERT_FILE": str(emulator.ca_file),
         "NO_PROXY": "",
     }
-    log = (work / "rclone.log").open("wb")
+    command = [rclone_binary(), "mount", "drive:", str(folder), "--config", str(config), "--cache-dir", str(cache),
+               "--vfs-cache-mode", "full", *flags]  # fmt: skip
+    with _in_foreground(folder, cache, command, environment) as system:
+        yield system
 
-    def mount() -> subprocess.Popen[bytes]:
+
+@contextmanager
+def peer(emulator: Running, work: Path, command: str) -> Iterator[System]:
+    """Any other mount: `command` runs in the foreground until its mount point is unmounted."""
+    folder, cache = work / "peer", work / "peer-cache"
+    words = command.format(
+        mountpoint=folder,
+        cache=cache,
+        endpoint=emulator.endpoint,
+        credentials=emulator.credentials_file,
+        proxy=emulator.proxy,
+        ca=emulator.ca_file,
+    )
+    with _in_foreground(folder, cache, ["sh", "-c", f"exec {words}"], dict(os.environ)) as system:
+        yield system
+
+
+@contextmanager
+def _in_foreground(folder: Path, cache: Path, command: list[str], environment: dict[str, str]) -> Iterator[System]:
+    """A mount whose command runs until it is unmounted. Its output goes to a log beside the cache."""
+    folder.mkdir()
+    cache.mkdir()
+    log = cache.with_suffix(".log").open("wb")
+    process: subprocess.Popen[bytes]
+
+    def mount() -> None:
+        nonlocal process
         began = time.perf_counter()
-        process = subprocess.Popen(
-            [rclone_binary(), "mount", "drive:", str(folder), "--config", str(config), "--cache-dir", str(cache),
-             "--vfs-cache-mode", "full", *flags],
-            env=environment, stdout=log, stderr=log,
-        )  # fmt: skip
-        wait_until(lambda: os.path.ismount(folder), 30, "rclone's mount")
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        wait_until(lambda: os.path.ismount(folder), 60, "the mount")
         system.ready_s, system.pid = time.perf_counter() - began, process.pid
-        return process
 
     def unmount() -> None:
         subprocess.run(["fusermount3", "-u", str(folder)], check=False)
         process.wait(60)
 
     def remount() -> None:
-        nonlocal process
         unmount()
-        process = mount()
+        mount()
 
-    system = System(folder, None, lambda: None, remount)
-    process = mount()
-    try:
-        yield system
-    finally:
-        unmount()
-        shutil.rmtree(cache, ignore_errors=True)
-        folder.rmdir()
+    def kill() -> None:
+        process.kill()
+        process.wait()
+        subprocess.run(["fusermount3", "-uz", str(folder)], check=True)
+        mount()
+
+    system = System(folder, None, lambda: None, remount, kill)
+    with log:
+        mount()
+        try:
+            yield system
+        finally:
+            unmount()
+            shutil.rmtree(cache, ignore_errors=True)
+            folder.rmdir()

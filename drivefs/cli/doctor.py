@@ -24,7 +24,7 @@ from drivefs.config import Settings, config_file, load_settings
 from drivefs.drive.google import GoogleDrive
 from drivefs.errors import DrivefsError, UserError
 from drivefs.fuse import binding
-from drivefs.mounts import FUSE_TYPE, check_fuse, is_dead, read_table, state_folder
+from drivefs.mounts import FUSE_TYPE, check_fuse, is_dead, read_records, read_table, state_folder
 
 PASSTHROUGH_LINUX = (6, 9)
 """From here on the kernel has passthrough, and sends again what a dead process did not answer."""
@@ -167,7 +167,8 @@ def _cache(settings: Settings) -> str:
 
 
 def _mounts() -> str:
-    ours = [entry.mountpoint for entry in read_table() if entry.fs_type == FUSE_TYPE]
+    known = {record.mountpoint for record in read_records()}  # and not those of other users
+    ours = [entry.mountpoint for entry in read_table() if entry.fs_type == FUSE_TYPE and entry.mountpoint in known]
     dead = [str(mountpoint) for mountpoint in ours if is_dead(mountpoint)]
     if dead:
         raise UserError(f"The process of {', '.join(dead)} has died: 'drivefs umount {dead[0]}' clears it away.")

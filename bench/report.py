@@ -1,0 +1,107 @@
+"""Results as tables in Markdown: one for each case, and one of all cases by the figure that counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bench.results import OURS, Results, Summary
+
+LIMIT = "the limit"
+PEER = "rclone best flags"
+"""Whom the summary compares with, where it was measured; else rclone as it comes."""
+
+
+def number(value: float) -> str:
+    """Three digits that count."""
+    if value == 0:
+        return "0"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def cell(summary: Summary | None) -> str:
+    """A median, with its range where there are several runs."""
+    if summary is None:
+        return ""
+    if summary.runs == 1:
+        return number(summary.median)
+    return f"{number(summary.median)} ({number(summary.least)} to {number(summary.most)})"
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def summary_table(results: Results) -> Iterator[str]:
+    """One line a case: its main figure on each system, beside its limit."""
+    systems = list(dict.fromkeys(run.system for run in results.runs if run.series is None))
+    yield _row(["work", "figure", LIMIT, *systems, "ahead of rclone"])
+    yield "|" + "---|" * (len(systems) + 4)
+    for case in results.cases():
+        figure = results.main(case)
+        limit = results.limits.get(case)
+        bound = number(limit.figures[figure]) if limit is not None and figure in limit.figures else ""
+        cells = [_cell_or_failure(results, case, system, figure) for system in systems]
+        yield _row([case, figure, bound, *cells, _ahead(results, case, figure)])
+
+
+def _cell_or_failure(results: Results, case: str, system: str, figure: str) -> str:
+    return "wrong" if results.failure(case, system) else cell(results.summary(case, system, figure))
+
+
+def peer_of(results: Results, case: str) -> str | None:
+    """The rclone that a case is compared with."""
+    measured = results.systems(case)
+    return next((name for name in (PEER, "rclone") if name in measured), None)
+
+
+def _ahead(results: Results, case: str, figure: str) -> str:
+    peer = peer_of(results, case)
+    ratio = results.ratio(case, peer, figure) if peer is not None else None
+    if ratio is None:
+        return ""
+    return f"{ratio:.1f} times" if ratio >= 1 else f"behind: {1 / ratio:.1f} times"
+
+
+def case_tables(results: Results) -> Iterator[str]:
+    """A table for each case, with all that was measured, and each system over ours."""
+    for case in results.cases():
+        figures = results.figures(case)
+        yield f"\n## {case}\n"
+        yield _row(["system", *figures])
+        yield "|" + "---|" * (len(figures) + 1)
+        for system in results.systems(case):
+            yield _row([system, *(cell(results.summary(case, system, figure)) for figure in figures)])
+        limit = results.limits.get(case)
+        if limit is not None:
+            yield _row([LIMIT, *(number(limit.figures[each]) if each in limit.figures else "" for each in figures)])
+            yield f"\n{LIMIT}: {limit.why}."
+        for system in results.systems(case):
+            failure = results.failure(case, system)
+            if failure is not None:
+                yield f"\n{system} was wrong: {failure}"
+        for system in results.systems(case):
+            ratios = [(figure, results.ratio(case, system, figure)) for figure in figures]
+            told = [f"{figure} {ratio:.2f}" for figure, ratio in ratios if ratio is not None]
+            if system != OURS and told:
+                yield f"\n{system} over {OURS}: {', '.join(told)}"
+
+
+def series_tables(results: Results) -> Iterator[str]:
+    """How each series grows: a line for each size."""
+    for series in results.series():
+        runs = [run for run in results.runs if run.series == series]
+        systems = list(dict.fromkeys(run.system for run in runs))
+        yield f"\n## {series}\n"
+        yield _row([runs[0].x_name or "", *(f"{system}, {runs[0].main}" for system in systems), LIMIT])
+        yield "|" + "---|" * (len(systems) + 2)
+        for x in sorted({run.x for run in runs if run.x is not None}):
+            case = next(run.case for run in runs if run.x == x)
+            limit = results.limits.get(case)
+            bound = number(limit.figures[runs[0].main]) if limit and runs[0].main in limit.figures else ""
+            yield _row([number(x), *(cell(results.summary(case, system, runs[0].main)) for system in systems), bound])
+
+
+def whole(results: Results) -> str:
+    """Everything, with what it was measured on."""
+    head = [f"{results.machine}; {results.network}. Medians, and the range in brackets; times in seconds.", ""]
+    return "\n".join([*head, *summary_table(results), *case_tables(results), *series_tables(results)])
