@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 LOG_LIMIT_BYTES = 4 << 20
 LOGS_KEPT = 3
 
+SWITCH_S = 0.0005
+"""How long one thread may have the interpreter while others want it."""
+
 
 def start_log(file: Path, debug: bool) -> None:
     """Log to a file that only its owner reads, and that does not grow without end."""
@@ -60,6 +63,8 @@ def main() -> int:
     settings = Settings.from_json(sys.stdin.read())
     debug = bool(os.environ.get("DRIVEFS_DEBUG"))
     os.chdir("/")
+    # Requests of the kernel's wait for the interpreter while a transfer has it: five milliseconds, if nobody asks.
+    sys.setswitchinterval(SWITCH_S)
     start_log(log_file, debug)
     faulthandler.enable()
 

@@ -15,8 +15,8 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,22 @@ Drive has got, which is what makes room again. It is used anew after each checkp
 
 LONG_LOG_BYTES = 64 << 20
 """A log of this size is moved into the database by who fills it; reading it takes a mount 0.2 s after a crash."""
+
+
+class _Transaction(AbstractContextManager[None]):
+    """There are dozens for a file that is made: no generator for each."""
+
+    __slots__ = ("_begin", "_end")
+
+    def __init__(self, begin: Callable[[], None], end: Callable[[BaseException | None], None]) -> None:
+        self._begin = begin
+        self._end = end
+
+    def __enter__(self) -> None:
+        self._begin()
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        self._end(error)
 
 
 class Database:
@@ -52,6 +68,7 @@ class Database:
         self._resources.callback(os.close, lock_fd)
         self._lock = threading.RLock()
         self._depth = 0  # guarded by _lock
+        self._transaction = _Transaction(self._begin, self._end)
         self._after_rollback: list[Callable[[], None]] = []
         self._after_commit: list[Callable[[], None]] = []  # guarded by _lock
         self._if_undone: list[Callable[[], None]] = []  # guarded by _lock
@@ -85,39 +102,56 @@ class Database:
         with self.transaction():
             self._connection.execute("INSERT OR REPLACE INTO settings VALUES ('opened', datetime('now'))")
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """All or nothing, for the calls made in it by this thread; may be nested. Other threads wait.
 
         Raises CacheFull when the disk has no room for it; then nothing of it has happened.
         """
-        with self._lock:
-            if self._depth:
-                yield
-                return
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._depth = 1
+        return self._transaction
+
+    def _begin(self) -> None:
+        self._lock.acquire()
+        if not self._depth:
             try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException as error:
-                # On a full disk SQLite may have rolled back by itself.
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                self._after_commit.clear()
-                for forget in self._after_rollback:
-                    forget()
-                for undo in reversed(self._if_undone):
-                    undo()
-                if isinstance(error, sqlite3.OperationalError):
-                    raise CacheFull(f"The cache's database could not be written: {error}.") from error
+                self._connection.execute("BEGIN IMMEDIATE")
+            except BaseException:
+                self._lock.release()
                 raise
-            finally:
-                self._depth = 0
+        self._depth += 1
+
+    def _end(self, error: BaseException | None) -> None:
+        actions: list[Callable[[], None]] = []
+        try:
+            if self._depth > 1:
+                return
+            if error is None:
+                try:
+                    self._connection.execute("COMMIT")
+                except BaseException as caught:
+                    self._undo(caught)
+                    raise
+                actions, self._after_commit = self._after_commit, []
+            else:
+                self._undo(error)
+        finally:
+            self._depth -= 1
+            if not self._depth:
                 self._if_undone.clear()
-            actions, self._after_commit = self._after_commit, []
+            self._lock.release()
         for action in actions:
             action()
+
+    def _undo(self, error: BaseException) -> None:
+        # On a full disk SQLite may have rolled back by itself.
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        self._after_commit.clear()
+        for forget in self._after_rollback:
+            forget()
+        for undo in reversed(self._if_undone):
+            undo()
+        if isinstance(error, sqlite3.OperationalError):
+            raise CacheFull(f"The cache's database could not be written: {error}.") from error
 
     def transaction_lock(self) -> threading.RLock:
         """The lock that transactions hold: for what must be consistent with the rows."""

@@ -7,6 +7,7 @@ function is one transaction, or part of the caller's; a committed job outlives t
 
 from __future__ import annotations
 
+import os
 import time
 
 from drivefs.model import DriveId, Generation, Inode, Kind, RemoteFile, SessionUri
@@ -61,7 +62,7 @@ class Journal(Points):
         goes on to Drive; what still waits is not sent any more."""
         with self._db.transaction():
             node = self._nodes.get(node.inode)
-            job = self.find(node.inode)
+            job = self.find(node.inode) if node.change else None  # what never changed here has none
             if job is not None and job.generation not in (None, generation) and self._is_needed(node, job):
                 if node.generation == job.generation:
                     node = self._nodes.update(node.inode, generation=None)
@@ -89,8 +90,11 @@ class Journal(Points):
         """The last writer closed: the content no longer changes, and waits for Drive."""
         with self._db.transaction():
             self._content.seal(file)
+            status = os.fstat(file.fd)
+            # As it was shown while it was open: whoever keeps that is right.
+            ctime_ns = max(self._nodes.get(file.inode).ctime_ns, status.st_ctime_ns)
             node = self._nodes.update(
-                file.inode, size_bytes=file.size_bytes, mtime_ns=file.mtime_ns, ctime_ns=time.time_ns()
+                file.inode, size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, ctime_ns=ctime_ns
             )
             self._send(node, file.generation)
 

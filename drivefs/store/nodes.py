@@ -8,12 +8,12 @@ until Drive has heard of the removal.
 from __future__ import annotations
 
 import sqlite3
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from operator import attrgetter
 from typing import Any
-
-from cachetools import LRUCache
 
 from drivefs.errors import NoEntry
 from drivefs.model import ROOT_INODE, DriveId, Generation, Inode, Kind, RevisionId
@@ -87,6 +87,28 @@ def _node(row: sqlite3.Row) -> Node:
     return Node(*values)
 
 
+_DEFAULTS = {"listed": False, "writable": True, "ours": False, "change": 0}
+_columns = attrgetter(*COLUMNS)
+_PLACES = {column: place for place, column in enumerate(COLUMNS)}
+
+
+def _changed(node: Node, values: dict[str, Any]) -> Node:
+    columns = list(_columns(node))
+    for name, value in values.items():
+        columns[_PLACES[name]] = value
+    return Node(*columns)
+
+
+@cache
+def _insert(columns: tuple[str, ...]) -> str:
+    return f"INSERT INTO nodes ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+
+
+@cache
+def _update(columns: tuple[str, ...]) -> str:
+    return f"UPDATE nodes SET {', '.join(f'{name} = ?' for name in columns)} WHERE inode = ?"
+
+
 _shown = attrgetter("mode", "writable", "size_bytes", "mtime_ns", "ctime_ns", "target", "unnamed")
 """What stat(2) and readlink(2) tell."""
 
@@ -102,8 +124,8 @@ class Nodes:
         self._db = db
         self._news = news
         # Both guarded by the database's transaction lock.
-        self._by_inode: LRUCache[Inode, Node] = LRUCache(KEPT_NODES)
-        self._by_name: LRUCache[tuple[Inode, str], Inode] = LRUCache(KEPT_NODES)
+        self._by_inode: OrderedDict[Inode, Node] = OrderedDict()
+        self._by_name: OrderedDict[tuple[Inode, str], Inode] = OrderedDict()
         # Whether a folder that is not listed may have been, and is kept by somebody as it was. Guarded likewise.
         self._all_listed_once = False
         db.after_rollback(self._forget_all)
@@ -111,6 +133,15 @@ class Nodes:
     def _forget_all(self) -> None:
         self._by_inode.clear()
         self._by_name.clear()
+
+    def _keep(self, node: Node) -> None:
+        if len(self._by_inode) >= KEPT_NODES:
+            self._by_inode.popitem(last=False)
+        self._by_inode[node.inode] = node
+        if node.parent is not None and node.name is not None and not node.frozen:
+            if len(self._by_name) >= KEPT_NODES:
+                self._by_name.popitem(last=False)
+            self._by_name[node.parent, node.name] = node.inode
 
     # --- reading ---
 
@@ -121,7 +152,8 @@ class Nodes:
                 row = self._db.row(f"{_SELECT} WHERE inode = ?", (inode,))
                 if row is None:
                     return None
-                node = self._by_inode[inode] = _node(row)
+                node = _node(row)
+                self._keep(node)
             return node
 
     def get(self, inode: Inode) -> Node:
@@ -140,8 +172,7 @@ class Nodes:
             if row is None:
                 return None
             node = _node(row)
-            self._by_inode[node.inode] = node
-            self._by_name[parent, name] = node.inode
+            self._keep(node)
             return node
 
     def find_by_drive_id(self, drive_id: DriveId) -> Node | None:
@@ -275,19 +306,11 @@ class Nodes:
 
     def add(self, **values: Any) -> Node:
         """A new node; `values` are columns of Node without `inode` (given only for the root)."""
-        names = ", ".join(values)
-        marks = ", ".join("?" * len(values))
-        defaults = {"listed": False, "writable": True, "ours": False, "change": 0}
-        for name, value in defaults.items():
-            if name not in values:
-                values[name] = value
-                names += f", {name}"
-                marks += ", ?"
+        values = _DEFAULTS | values
         with self._db.transaction():
-            cursor = self._db.run(
-                f"INSERT INTO nodes ({names}) VALUES ({marks})", [_stored(value) for value in values.values()]
-            )
-            node = self.get(Inode(cursor.lastrowid or 0))
+            cursor = self._db.run(_insert(tuple(values)), [_stored(value) for value in values.values()])
+            node = Node(**(values | {"inode": Inode(cursor.lastrowid or 0), "kind": Kind(values["kind"])}))
+            self._keep(node)
             if node.parent is not None and node.name is not None and not node.frozen:
                 self._came(node.parent, node.name)
             return node
@@ -306,10 +329,10 @@ class Nodes:
         """Change columns of a node. Raises NoEntry."""
         with self._db.transaction():
             old = self.get(inode)
-            sets = ", ".join(f"{name} = ?" for name in values)
-            self._db.run(f"UPDATE nodes SET {sets} WHERE inode = ?", [*map(_stored, values.values()), inode])
+            self._db.run(_update(tuple(values)), [*map(_stored, values.values()), inode])
+            new = _changed(old, values)
             self._forget(old)
-            new = self.get(inode)
+            self._keep(new)
             if (new.parent, new.name) != (old.parent, old.name) and not old.frozen:
                 if old.parent is not None and old.name is not None:
                     self._news.name(old.parent, old.name, inode if new.unnamed else None)

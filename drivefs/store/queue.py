@@ -26,6 +26,12 @@ QUIET_NS = 200_000_000
 QUIET_LIMIT_NS = 3_000_000_000
 """But no later than this after the first change, so that a file rewritten all the time gets to Drive too."""
 
+LULL_NS = 100_000_000
+"""Changes that come faster than this, one after another, are one burst: a program that makes many small files."""
+
+BURST_NS = 1_000_000_000
+"""For so long after its beginning a burst has the machine for itself."""
+
 PAGE_JOBS = 64
 """Read at a time: the uploader seldom looks further than what it can start."""
 
@@ -100,6 +106,8 @@ class Queue:
         self._db = db
         self._nodes = nodes
         self._next_seq = 1 + (db.rows("SELECT COALESCE(MAX(seq), 0) FROM jobs")[0][0])  # guarded by the database
+        # When the last change was, and the first of those that came without a lull; guarded by the database.
+        self._last_ns = self._burst_ns = 0
         self.changed = threading.Event()
         """Set when there may be something new to publish; the uploader clears it."""
         self.progress = threading.Condition()
@@ -111,6 +119,9 @@ class Queue:
         """Make or widen the node's job. `renew` gives it a new place at the end of the publish order."""
         now_ns = time.time_ns()
         with self._db.transaction():
+            if now_ns - self._last_ns > LULL_NS:
+                self._burst_ns = now_ns
+            self._last_ns = now_ns
             self._nodes.update(node.inode, change=self._nodes.get(node.inode).change + 1)
             old = self.find(node.inode)
             if old is None:
@@ -246,6 +257,11 @@ class Queue:
         )
         return math.inf if row is None or row[0] is None else int(row[0])
 
+    def burst_over_ns(self) -> int:
+        """Until when a burst of changes should not be slowed down by uploads. Long ago where nobody makes any, or
+        somebody waits for them."""
+        return min(self._last_ns + LULL_NS, self._burst_ns + BURST_NS)
+
     def has_larger(self, size_bytes: int) -> bool:
         """Whether content of more than `size_bytes` waits."""
         row = self._db.row(
@@ -306,6 +322,7 @@ class Queue:
 
     def hasten(self, inode: Inode | None = None) -> None:
         """Do not wait for quiet: everything, or this one, may be published now."""
+        self._burst_ns = 0
         if inode is None:
             self._db.run("UPDATE jobs SET ready_ns = 0 WHERE attempts = 0")
         else:

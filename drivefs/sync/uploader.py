@@ -32,7 +32,7 @@ from drivefs.errors import (
 from drivefs.model import DriveId, Inode, Kind, Priority
 from drivefs.store.claim import Claim
 from drivefs.store.nodes import Node
-from drivefs.store.queue import Job
+from drivefs.store.queue import BURST_NS, Job
 from drivefs.store.store import Store
 from drivefs.sync.downloader import Downloader
 from drivefs.sync.mirror import Mirror
@@ -182,6 +182,10 @@ class Uploader:
         pause = self.paused
         if pause is not None:
             return pause.until_s - self._clock()
+        now_ns = int(self._clock() * 1e9)
+        burst_over_ns = self._store.journal.burst_over_ns()
+        if now_ns < burst_over_ns < now_ns + BURST_NS:
+            return (burst_over_ns - now_ns) / 1e9
         with self._lock:
             busy = set(self._active)
             busy_ids = {each.drive_id for each in self._active.values() if each.drive_id is not None}

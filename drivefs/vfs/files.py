@@ -86,15 +86,17 @@ class Files:
     ) -> Handle:
         """open(2) with O_CREAT. Raises Exists under O_EXCL, and what `Tree.make_folder` and `open` raise."""
         self._tree.prepare_new(parent, name)
+        known = False  # whether the name is taken: seldom, or the kernel would not ask for this
         while True:
-            found = self._store.nodes.find_child(parent, name)
+            found = self._store.nodes.find_child(parent, name) if known else None
             if found is None:
                 try:
                     return self._with_room(lambda: self._create(parent, name, mode, flags, direct, request))
                 except Exists:
-                    continue  # another one was faster
-            if flags & os.O_EXCL:
-                raise Exists("The name is taken.")
+                    if flags & os.O_EXCL:
+                        raise
+                    known = True
+                    continue
             try:
                 return self.open(found.inode, flags, direct=direct, request=request)
             except NoEntry:

@@ -22,7 +22,7 @@ from drivefs.errors import (
 from drivefs.model import ROOT_INODE, Inode, Kind, RequestId
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
-from drivefs.vfs.names import check_name, check_sought, check_target
+from drivefs.vfs.names import NAME_LIMIT_BYTES, check_name, check_sought, check_target
 from drivefs.vfs.opened import Attributes, OpenFiles
 from drivefs.vfs.ports import Downloader, Mirror
 from drivefs.vfs.rights import Rights
@@ -80,13 +80,15 @@ class Tree:
     def lookup(self, parent: Inode, name: str) -> Attributes:
         """In one step: a name that is replaced meanwhile is never seen missing. Raises what `child` raises."""
         self._mirror.in_use()
-        if not name.isascii():
+        if not name.isascii() or len(name) > NAME_LIMIT_BYTES:
             check_sought(name)
         while True:
             with self._store.db.transaction_lock():
                 node = self._nodes.find_child(parent, name)
                 if node is not None:
                     return self._opened.describe(node)
+                if self._folder(parent).listed:
+                    raise NoEntry("There is no such file or folder.")
             self.child(parent, name)  # lists the folder, or says why there is nothing
 
     def stat(self, path: str) -> Attributes:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,6 +26,7 @@ from drivefs.errors import (
     Unreachable,
 )
 from drivefs.model import DriveId
+from drivefs.store import queue
 from drivefs.store.queue import JobState
 from drivefs.sync.uploader import BETWEEN_S
 from tests.fake_drive import ROOT, FakeDrive
@@ -69,6 +72,27 @@ def test_uploader_asks_for_ids_when_there_is_something_to_publish(house: House) 
         house.store.journal.changed.set()
         thread.join(10)
     assert not thread.is_alive()
+
+
+def test_uploader_leaves_the_machine_to_a_burst_of_new_files_for_a_second(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began_ns = time.time_ns()
+    for number in range(20):  # for 1.2 s
+        now_ns = began_ns + number * 60_000_000
+        monkeypatch.setattr(queue, "time", SimpleNamespace(time_ns=lambda now_ns=now_ns: now_ns))
+        house.write(f"{number}.jpg", b"pixels")
+        house.now = now_ns / 1e9
+        house.dispatch()
+        assert bool(house.drive.names()) == (number * 60 > 1_000)
+    last_s = house.now
+    monkeypatch.setattr(queue, "time", SimpleNamespace(time_ns=lambda: int((last_s + 5) * 1e9)))
+    house.write("alone.jpg", b"pixels")
+    house.now = last_s + 5.05
+    assert house.dispatch() == pytest.approx(0.05, abs=1e-3)
+    house.store.journal.hasten()
+    house.dispatch()
+    assert len(house.drive.names()) == 21
 
 
 def test_uploader_publishes_a_thousand_small_files_in_1001_requests(house: House) -> None:
