@@ -228,6 +228,11 @@ class Mounted:
 
     # --- its processes ---
 
+    def moved_bytes(self) -> int:
+        """What the daemon has read and written until now (proc_pid_io(5))."""
+        lines = Path(f"/proc/{self.status()['pid']}/io").read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith(("rchar", "wchar")))
+
     def processes(self) -> list[int]:
         """All processes that this mount's commands have left running."""
         found = []

@@ -26,20 +26,14 @@ def transport(request: pytest.FixtureRequest) -> Transport:
     return chosen
 
 
-def moved_bytes(mount: Mounted) -> int:
-    """What the daemon has read and written until now (proc_pid_io(5))."""
-    lines = Path(f"/proc/{mount.status()['pid']}/io").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith(("rchar", "wchar")))
-
-
 def test_local_file_passes_the_daemon_by_with_passthrough_only(drive: Drive, mount: Mounted, folder: Path) -> None:
     drive.stop()
-    before = moved_bytes(mount)
+    before = mount.moved_bytes()
     data = os.urandom(8 * MIB)
     path = folder / "file"
     path.write_bytes(data)
     assert path.read_bytes() == data
-    moved = moved_bytes(mount) - before
+    moved = mount.moved_bytes() - before
     drive.start()
     assert (moved < MIB) == (mount.transport is KERNEL)
 
@@ -51,9 +45,9 @@ def test_file_read_again_comes_from_the_kernels_cache_until_it_changes_on_drive(
     path.write_bytes(os.urandom(8 * MIB))
     mount.flush()
     path.read_bytes()
-    before = moved_bytes(mount)
+    before = mount.moved_bytes()
     path.read_bytes()
-    assert moved_bytes(mount) - before < MIB
+    assert mount.moved_bytes() - before < MIB
     drive.admin.put_file(f"{folder.name}/file", b"of somebody else")
     mount.command("refresh", mount.path)
     await_true(lambda: path.read_bytes() == b"of somebody else")
