@@ -142,6 +142,10 @@ class OtherServer(Items):
         return Reply(200, {"access_token": token, "expires_in": 3599, "scope": scope, "token_type": "Bearer"})
 
     def _route(self, method: str, path: str, query: dict[str, str], headers: dict[str, str], body: bytes) -> Reply:
+        if "upload_id" in query and method == "DELETE":
+            if self.sessions.pop(query["upload_id"], None) is None:
+                raise Refusal(404, "notFound")
+            return Reply(499, b"")
         if "upload_id" in query:
             return self._continue(query["upload_id"], headers, body)
         upload = re.fullmatch(r"(?:/resumable)?/upload/drive/v3/files(?:/([^/]+))?", path)

@@ -9,6 +9,7 @@ from drivefs.emulator import Running
 from drivefs.errors import (
     BadRange,
     BadReply,
+    DriveError,
     RemoteNotFound,
     SessionGone,
     Superseded,
@@ -122,6 +123,25 @@ def test_session_of_an_unknown_size_is_completed_by_its_last_piece(drive: Google
     state = drive.send(session, content, 2 * CHUNK, 5, content.size_bytes)
     assert state.file is not None
     assert state.file.md5 == md5(content.data)
+
+
+def test_session_of_an_unknown_size_takes_whole_grains_only(drive: GoogleDrive) -> None:
+    session = drive.start_session(target(drive, "grains"), None)
+    with pytest.raises(DriveError):
+        drive.send(session, Bytes(blob(CHUNK + 1)), 0, CHUNK + 1, None)
+    assert drive.send(session, Bytes(blob(CHUNK)), 0, CHUNK, None).offset == CHUNK
+
+
+def test_session_that_is_ended_is_gone_and_leaves_no_file(drive: GoogleDrive) -> None:
+    wanted = target(drive, "ended")
+    session = drive.start_session(wanted, None)
+    drive.send(session, Bytes(blob(CHUNK)), 0, CHUNK, None)
+    for _ in range(2):
+        drive.end_session(session)
+    with pytest.raises(SessionGone):
+        drive.session_state(session, None)
+    with pytest.raises(RemoteNotFound):
+        drive.get(wanted.id)
 
 
 def test_session_takes_what_the_server_kept_as_the_truth(drive: GoogleDrive, emulator: Running) -> None:

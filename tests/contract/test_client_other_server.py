@@ -254,6 +254,14 @@ def test_session_of_unknown_size_ends_when_told(connect: Connect) -> None:
         assert state.file.md5 == md5(data)
 
 
+def test_session_that_is_ended_is_gone(drive: GoogleDrive) -> None:
+    session = drive.start_session(target(drive, "ended"), None)
+    for _ in range(2):
+        drive.end_session(session)
+    with pytest.raises(SessionGone):
+        drive.session_state(session, None)
+
+
 def test_session_that_is_gone_says_so(drive: GoogleDrive, server: OtherServer) -> None:
     session = drive.start_session(target(drive, "big"), MIB)
     server.sessions.clear()

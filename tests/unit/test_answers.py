@@ -12,10 +12,12 @@ import pytest
 
 from drivefs import answers
 from drivefs.answers import Answers
+from drivefs.cli import queue as cli_queue
 from drivefs.control import Json
 from drivefs.errors import NoEntry, QueueBlocked, UserError
 from drivefs.mounts import MountBusy, Record
 from drivefs.store.room import Room
+from drivefs.sync.streaming import Sending
 from tests.house import House
 
 
@@ -35,6 +37,7 @@ def answers_of(house: House, snapshot: Any = lambda *chosen: None) -> Answers:
         mirror=house.mirror,
         uploader=house.uploader,
         streaming=house.streaming,
+        upload_bytes_s=2 << 20,
         warmer=house.warmer,
         snapshot_open=snapshot,
         resolve=lambda path: house.node(path).inode,
@@ -265,6 +268,20 @@ def test_status_tells_what_waits(house: House) -> None:
     assert 0 <= queue["oldest_s"] < 60
     assert state["parked"] == [{"path": "b", "reason": "No rights."}]
     assert state["cache"]["limit_bytes"] == 1000
+
+
+def test_status_tells_of_limits_and_of_what_is_sent_ahead(
+    house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    house.write("large", b"123")
+    monkeypatch.setattr(house.streaming, "active", lambda: [Sending(house.node("large").inode, 5 << 20, 3 << 20)])
+    state = finish(answers_of(house).status({}))
+    assert state["ahead"] == [{"path": "large", "bytes": 5 << 20, "done_bytes": 3 << 20}]
+    assert state["limits"] == {"upload_bytes_s": 2 << 20, "download_bytes_s": None}
+    cli_queue._show(state)
+    shown = capsys.readouterr().out
+    assert "  Ahead      large: 3.0 MiB of 5.0 MiB so far\n" in shown
+    assert "  Limited    2.0 MiB/s to Drive\n" in shown
 
 
 def test_status_names_a_deleted_file_as_one(house: House) -> None:
