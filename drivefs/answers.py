@@ -305,6 +305,7 @@ class Answers:
         """`action` is show, verify or clear. The keys are those of `cli.cache`."""
         action = request.get("action")
         if action == "clear":
+            self._store.sync()  # what Drive has got since the last one may go too
             return {"freed_bytes": self._store.evict(sys.maxsize)}
         if action == "verify":
             checked = Checked()

@@ -307,8 +307,7 @@ class Mounted:
         while not self._stop.wait(SYNC_S):
             try:
                 self._vfs.snapshot_due()
-                self._store.sync()
-                self._store.db.checkpoint()
+                self._store.checkpoint()
                 self._room.tidy()
             except (DrivefsError, OSError) as error:
                 log.error("Housekeeping of the cache failed, and is tried again: %s", error)
@@ -351,6 +350,13 @@ class Mounted:
 
     # --- the end ---
 
+    def _sync_early(self) -> None:
+        """Whoever ends a machine kills what takes its time, and cuts the power then."""
+        try:
+            self._store.sync()
+        except StoreError as error:
+            log.error("The end begins with data that is not on the disk: %s", error)
+
     def _end(self, flush_s: float) -> None:
         """Publish for up to `flush_s`, then end the threads and close the store. The second caller waits."""
         with self._ending:
@@ -361,6 +367,7 @@ class Mounted:
                 self._vfs.close()
             else:
                 self._vfs.snapshot_open()
+            self._sync_early()
             if flush_s > 0:
                 for _ in self._answers.publish(flush_s):
                     pass
@@ -382,7 +389,6 @@ class Mounted:
             # Before the downloads that it waits for.
             self._warming.shutdown(wait=True, cancel_futures=True)
             self._downloads.shutdown(wait=True, cancel_futures=True)
-            self._store.sync()
             self._store.close()
 
 

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from drivefs.store.db import Database
+
 # How long one example takes says more of who else uses the machine than of the test.
 settings.register_profile("drivefs", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("drivefs")
@@ -89,3 +91,19 @@ def only_loopback() -> Iterator[None]:
         patch.setattr(socket.socket, "connect", guarded_connect)
         patch.setattr(socket.socket, "connect_ex", guarded_connect_ex)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_cache_stays_open(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test that ends as a killed process does leaves its cache open: hundreds of them take all descriptors."""
+    opened: list[Database] = []
+    begin = Database.__init__
+
+    def remembered(db: Database, *arguments: Any, **keywords: Any) -> None:
+        begin(db, *arguments, **keywords)
+        opened.append(db)
+
+    monkeypatch.setattr(Database, "__init__", remembered)
+    yield
+    for db in opened:
+        db.close()

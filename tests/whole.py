@@ -153,7 +153,11 @@ class Image:
 class Whole:
     """One mount's life after the other, on one cache and one Drive. Enter `small_scale` around it."""
 
-    def __init__(self, folder: Path, clock: Clock, drive: WatchedDrive | None = None) -> None:
+    def __init__(
+        self, folder: Path, clock: Clock, drive: WatchedDrive | None = None, *, boot_id: str = "first"
+    ) -> None:
+        """A machine that was started anew has another `boot_id`."""
+        self.boot_id = boot_id
         self.folder = folder
         self.clock = clock
         self.drive = drive if drive is not None else WatchedDrive()
@@ -162,7 +166,7 @@ class Whole:
 
     def open(self) -> None:
         with self.faultless():
-            self.store = Store(self.folder)
+            self.store = Store(self.folder, lambda: self.boot_id)
             self.recovered = self.store.recover()
             self.mirror = Mirror(self.store, self.drive)
             self.mirror.start()
@@ -242,7 +246,7 @@ class Whole:
 def copy_cache(source: Path, target: Path) -> None:
     """A cache folder as another process would find it, the database's shared memory aside."""
     target.mkdir()
-    for name in ("drivefs.db", "drivefs.db-wal"):
+    for name in ("sync-points", "drivefs.db", "drivefs.db-wal"):
         _copy(source / name, target / name)
     for name in ("content", "quarantine"):
         if (source / name).is_dir():

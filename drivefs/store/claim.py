@@ -34,11 +34,8 @@ class Claim:
         return data
 
     def begin_sync(self) -> None:
-        """Let the disk begin to write what `sync` will wait for."""
+        """Let the disk begin to write what the next sync point will wait for."""
         self.file.start_writeback()
-
-    def sync(self) -> None:
-        self.file.sync()
 
     def close(self) -> None:
         self._opened.release_claim(self.file)

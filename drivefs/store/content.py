@@ -8,9 +8,9 @@ the first byte; the bytes outlive the process as soon as write(2) returns, and a
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from drivefs.errors import CacheDamaged, CacheFull, Changing, Superseded
@@ -40,6 +40,31 @@ SYNC_ALL_ABOVE = 32
 flushes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a sync point takes hold of when it begins."""
+
+    opened: list[ContentFile]
+    """With a use of each, so that none is closed under the flush."""
+    open: list[ContentFile]
+    """Those that were OPEN."""
+    written_unseen: frozenset[Generation]
+    closed: set[Generation]
+    """Closed, and not flushed since they were written."""
+    dropped: list[Generation]
+    all: bool
+    """Nobody knows what is flushed."""
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to flush or to remove."""
+        return bool(self.all or self.closed or self.dropped or any(file.unsynced for file in self.opened))
+
+    def close(self) -> None:
+        for file in self.opened:
+            file.close()
+
+
 class ContentStore:
     """The folder of content files."""
 
@@ -50,8 +75,13 @@ class ContentStore:
         self._rows = Generations(db)
         self.sent_ahead = self._rows.sent_ahead
         self._opened = OpenFiles(db, self._rows)
-        self._lock = threading.Lock()
-        self._closed_unsynced: set[Generation] = set()  # guarded by _lock
+        self._points = db.points
+        # Guarded by the database's lock:
+        self._dropped: list[Generation] = []  # since the last sync point began
+        self._unlinked: list[Generation] = []  # with their rows in `dropped` still there
+        self._clean_since: dict[Generation, int] = {}  # the sync point that was current when it became CLEAN
+        # What a process before this one has flushed is not known.
+        self._all_unsynced = self._rows.any_dirty()
         self._folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def _path(self, generation: Generation) -> Path:
@@ -79,11 +109,12 @@ class ContentStore:
             try:
                 fd = os.open(self._path(file.generation), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                 self._opened.add(file, fd)
+                file.reach_point(empty=True)
                 if size_bytes:
                     os.ftruncate(fd, size_bytes)
             except OSError as error:
                 raise CacheFull(f"The cache cannot hold a new file: {error.strerror}.") from error
-            file.unsynced = True
+            file.unsynced = state is not State.CLEAN
             return file
 
     def _take_back(self, file: ContentFile) -> None:
@@ -101,8 +132,6 @@ class ContentStore:
             row = self._rows.get(generation)
             base = self._rows.base(row)
             file = ContentFile(self._opened, generation, Inode(row["inode"]), State(row["state"]), base)
-            # Nothing tells what the last user flushed; to flush once more costs little.
-            file.unsynced = file.state is not State.CLEAN
             if base is not None:
                 file.ranges = self._rows.ranges(generation)
             try:
@@ -153,6 +182,7 @@ class ContentStore:
                 file.claim_epoch += 1
                 claimed = False
             if not claimed:
+                file.unsynced = True
                 self._set_state(file, State.OPEN)
         if claimed:
             # A sealed file does not change, so the copy needs no lock.
@@ -200,7 +230,9 @@ class ContentStore:
         return file is not None and file.direct_writers > 0
 
     def add_direct_writer(self, file: ContentFile, count: int = 1) -> None:
-        """The kernel writes it from now on (or, with -1, one writer less does so)."""
+        """The kernel writes it from now on (or, with -1, one writer less does so). Waits for the disk at first."""
+        if count > 0:
+            file.note_change()
         with self._db.transaction_lock():
             file.direct_writers += count
             file.was_direct = True
@@ -261,6 +293,8 @@ class ContentStore:
                 before, file.state = file.state, state
                 self._db.if_undone(lambda: setattr(file, "state", before))
             self._rows.mark(generation, state)
+            if state is State.CLEAN:
+                self._clean_since[generation] = self._points.current
 
     def supersede(self, generation: Generation) -> None:
         """Take a generation back from its upload, if there is one under way."""
@@ -307,14 +341,49 @@ class ContentStore:
     def set_size(self, generation: Generation, size_bytes: int) -> None:
         self._rows.set_size(generation, size_bytes)
 
+    # --- recovery: nobody else has entered yet ---
+
+    def cut(self, generation: Generation, size_bytes: int) -> None:
+        """Drop what lies behind `size_bytes`, if anything does."""
+        status = self.find_status(generation)
+        if status is not None and status.st_size > size_bytes:
+            os.truncate(self._path(generation), size_bytes)
+            os.utime(self._path(generation), ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    def remove_fetched(self, changed: frozenset[Generation]) -> None:
+        """After a power cut: forget the CLEAN content that was only fetched, which nobody has flushed; what is in
+        `changed` becomes an orphan, for it may have something new too."""
+        for generation in self._rows.fetched():
+            with self._db.transaction():
+                self._rows.forget(generation)
+                if generation not in changed:
+                    self._db.after_commit(lambda generation=generation: self._unlink(generation))  # type: ignore[misc]
+        for generation in self._rows.clean():
+            if generation in changed or self.find_status(generation) is None:
+                self._rows.forget(generation)
+
+    def unlink_dropped(self) -> None:
+        """Remove the files that no sync point has seen to."""
+        for generation in self._rows.dropped():
+            self._dropped = [each for each in self._dropped if each != generation]
+            self._unlink(generation)
+            self._unlinked.append(generation)
+
+    def orphans(self) -> list[Path]:
+        """Files that no record knows."""
+        known = self._rows.all()
+        return [Path(entry.path) for entry in os.scandir(self._folder) if entry.name not in known]
+
     # --- room ---
 
     def discard(self, generation: Generation) -> None:
-        """Forget a generation and its bytes; whoever has it open may still read it."""
+        """Forget a generation; whoever has it open may still read it. Its bytes go after the next sync point: until
+        then a power cut brings it back."""
         with self._db.transaction():
-            self._rows.remove(generation)
+            self._rows.drop(generation)
             self.supersede(generation)
-            self._db.after_commit(lambda: self._unlink(generation))
+            self._dropped.append(generation)
+            self._db.if_undone(lambda: self._dropped.remove(generation))
 
     def clean_bytes(self) -> int:
         """How much of the disk the clean generations take."""
@@ -339,8 +408,18 @@ class ContentStore:
         return self._opened.sent_bytes
 
     def in_use(self) -> Iterator[ContentFile]:
-        """The files that are open and not all here, each with a use of it that the caller gives back."""
-        return (file for file in self._opened.all() if file.base is not None and file.use())
+        """The files that are open and not all here, each with a use of it that the caller gives back; but for those
+        that a power cut would have sent once more."""
+        return (
+            file
+            for file in self._opened.all()
+            if file.base is not None and not self._is_needed(file.generation) and file.use()
+        )
+
+    def _is_needed(self, generation: Generation) -> bool:
+        """Whether it became CLEAN after the last sync point: for that one it still waits for Drive."""
+        last = self._points.last
+        return self._clean_since.get(generation, -1) >= (last.number if last is not None else 0)
 
     def growing(self, size_bytes: int) -> list[ContentFile]:
         """The OPEN generations of which at least that much is written from the beginning on."""
@@ -349,11 +428,13 @@ class ContentStore:
         ]
 
     def drop_unused(self, generation: Generation) -> bool:
-        """Forget a CLEAN generation and its bytes unless somebody has it open; whether it is gone."""
+        """Forget a CLEAN generation and its bytes unless somebody has it open; whether it is gone. What became CLEAN
+        after the last sync point stays: a power cut would have it sent again."""
         with self._db.transaction(), self._opened.lock:
-            if self._opened.find(generation) is not None:
+            if self._opened.find(generation) is not None or self._is_needed(generation):
                 return False
-            self.discard(generation)
+            self._rows.remove(generation)
+            self._db.after_commit(lambda: self._unlink(generation))
             return True
 
     def _unlink(self, generation: Generation) -> None:
@@ -363,28 +444,74 @@ class ContentStore:
         """Clean generations as (generation, inode, bytes here), the one not used for longest first."""
         return self._rows.least_recently_used()
 
-    def sync(self) -> None:
-        """Flush everything that was written before the call. Holds no lock meanwhile."""
-        with self._lock:
-            closed, self._closed_unsynced = self._closed_unsynced, set()
-        # With a use of each, so that none is closed under the flush.
-        opened = [file for file in self._opened.all() if file.unsynced and file.use()]
+    # --- sync points ---
+
+    def begin_point(self) -> Held:
+        """Take hold of what a sync point must flush; the caller holds the database's lock, gives it to `flush`, and
+        closes it."""
+        opened = [file for file in self._opened.all() if file.use()]
+        with self._opened.lock:
+            closed, self._opened.closed_unsynced = self._opened.closed_unsynced, set()
+        dropped, self._dropped = self._dropped, []
+        return Held(
+            opened,
+            [file for file in opened if file.state is State.OPEN],
+            frozenset(file.generation for file in opened if file.direct_writers),
+            closed,
+            dropped,
+            self._all_unsynced,
+        )
+
+    def forget_unlinked(self) -> None:
+        """What the last sync point unlinked is no longer noted: this one makes that durable too."""
+        if self._unlinked:
+            self._rows.forget_dropped(self._unlinked)
+            self._db.after_commit(self._unlinked.clear)
+
+    def flush(self, held: Held) -> dict[Generation, int]:
+        """Flush what was written before the point; returns the sizes of the OPEN ones as of then. Holds no lock while
+        it waits. Raises CacheDamaged; the next one flushes it all again."""
+        # Who was writing when the point began is done when its lock can be had, so that is flushed too.
+        sizes = {file.generation: file.reach_point() for file in held.open}
+        unsynced = [file for file in held.opened if file.begin_sync()]
         try:
-            if len(closed) + len(opened) > SYNC_ALL_ABOVE:
+            if held.all or len(held.closed) + len(unsynced) > SYNC_ALL_ABOVE:
                 sync_disk(self._folder_fd)
-                return
-            for file in opened:
-                file.sync()
-            for generation in closed:
-                self._sync_closed(generation)
-            os.fsync(self._folder_fd)
-        except (OSError, CacheDamaged) as error:
-            with self._lock:
-                self._closed_unsynced |= closed
-            raise CacheDamaged(f"The cache could not be flushed to the disk: {error}") from error
-        finally:
-            for file in opened:
-                file.close()
+            else:
+                for file in unsynced:
+                    os.fsync(file.fd)
+                for generation in held.closed:
+                    self._sync_closed(generation)
+                os.fsync(self._folder_fd)
+        except OSError as error:
+            for file in unsynced:
+                file.unsynced = True
+            raise CacheDamaged(f"The cache could not be flushed to the disk: {error.strerror}.") from error
+        return sizes
+
+    def end_point(self, held: Held) -> None:
+        """The point is on the disk: what was dropped before it goes."""
+        if held.all:
+            self._all_unsynced = False
+        for generation in held.dropped:
+            self._unlink(generation)
+        last = self._points.last
+        with self._db.transaction_lock():
+            self._unlinked += held.dropped
+            if last is not None:
+                self._clean_since = {each: at for each, at in self._clean_since.items() if at >= last.number}
+
+    def give_back(self, held: Held) -> None:
+        """The point has failed: the next one sees to all of it."""
+        with self._db.transaction_lock():
+            self._dropped = held.dropped + self._dropped
+            with self._opened.lock:
+                self._opened.closed_unsynced |= held.closed
+
+    @property
+    def has_room_coming(self) -> bool:
+        """Whether the next sync point makes room."""
+        return bool(self._dropped or self._clean_since)
 
     def _sync_closed(self, generation: Generation) -> None:
         try:

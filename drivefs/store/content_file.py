@@ -28,12 +28,14 @@ class OpenFiles:
 
     def __init__(self, db: Database, rows: Generations) -> None:
         self.rows = rows
+        self.points = db.points
         self._db = db
         self.lock = threading.RLock()
         self._files: dict[Generation, ContentFile] = {}  # guarded by lock
         # Both only ever grow, and more or less tell how much there was:
         self.filled_bytes = 0
         self.sent_bytes = 0
+        self.closed_unsynced: set[Generation] = set()  # guarded by lock
 
     def all(self) -> list[ContentFile]:
         with self.lock:
@@ -89,6 +91,8 @@ class OpenFiles:
                 if file._users or file._fd < 0:
                     return
                 self._files.pop(file.generation, None)
+                if file.unsynced:
+                    self.closed_unsynced.add(file.generation)
             if file.state is State.CLEAN:
                 with self._db.transaction():
                     if self.rows.used(file.generation) and file.base is not None:
@@ -132,6 +136,9 @@ class ContentFile:
         self.unsynced = False
         self.front_bytes: int | None = None  # written from the beginning on; None: it did not begin empty
         self._ahead_bytes: int | None = None  # of these, how many have left for Drive; None: no session has any
+        self._point = -1  # the sync point that `_point_bytes` belongs to
+        self._point_bytes = 0  # its size then: what lies below changes in place
+        self._noted = -1  # the sync point after which its change in place is noted
         self._was_clean_as: tuple[int, int, int] | None = None  # what `fingerprint` was when CLEAN became OPEN
         # Guarded by the database's lock:
         self.direct_writers = 0  # through whom the kernel may write it, unseen
@@ -212,6 +219,8 @@ class ContentFile:
     def write(self, offset: int, data: bytes | memoryview) -> int:
         """Write all of `data` into an OPEN generation. Raises CacheFull; what fitted then stays."""
         with self.lock:
+            if self.must_note(offset):
+                self.note_change()
             self.forget_fingerprint()
             if self._ahead_bytes is not None and offset < self._ahead_bytes:
                 self.lose_ahead()
@@ -249,6 +258,8 @@ class ContentFile:
             old = self.size_bytes
             if size == old:
                 return
+            if self.must_note(size):
+                self.note_change()
             self.forget_fingerprint()
             if self._ahead_bytes is not None and size <= self._ahead_bytes:
                 self.lose_ahead()
@@ -268,6 +279,31 @@ class ContentFile:
                 # No room that is made would help a file that is too large for the disk's format.
                 raise (CacheFull(why) if error.errno in (errno.ENOSPC, errno.EDQUOT) else NoSpace(why)) from error
             self.unsynced = True
+
+    def reach_point(self, *, empty: bool = False) -> int:
+        """What of it the current sync point has, if anything changed it since, or else has now: bytes from its
+        beginning. `empty`: it came to be after that point."""
+        with self.lock:
+            current = self._opened.points.current
+            if self._point != current:
+                self._point, self._point_bytes = current, 0 if empty else self.size_bytes
+            return self._point_bytes
+
+    def must_note(self, offset: int) -> bool:
+        """Whether a change from `offset` on is to be noted first (`note_change`): after a power cut nobody could tell
+        the old bytes from the new ones."""
+        with self.lock:
+            return offset < self.reach_point() and self._noted < self._point
+
+    def note_change(self) -> None:
+        """Note that it changes in place. Waits for the disk: callers that hold a lock look at `must_note` first, and
+        let go of it. Raises CacheDamaged."""
+        try:
+            noted = self._opened.points.note_change(self.generation)
+        except OSError as error:
+            raise CacheDamaged(f"The cache's sync points cannot be written: {error.strerror}.") from error
+        with self.lock:
+            self._noted = max(self._noted, noted)
 
     def _record(self, start: int, stop: int) -> None:
         if self.ranges.covers(start, stop) and not self.fetched_bytes:
@@ -308,6 +344,8 @@ class ContentFile:
                 self.fetched_bytes += stop - start
                 self._opened.filled_bytes += stop - start
                 self._parts.use(start, stop)
+            if self.state is not State.CLEAN:
+                self.unsynced = True
             if self.state is State.OPEN:
                 self.set_mtime(mtime_ns)
             if settle and self.ranges.covers(0, self.size_bytes):
@@ -377,21 +415,14 @@ class ContentFile:
         return data
 
     def start_writeback(self) -> None:
-        """Let the disk begin to write what `sync` will wait for."""
+        """Let the disk begin to write what the next sync point will wait for."""
         start_writeback(self._fd)
 
-    def sync(self) -> None:
-        """Flush the bytes to the disk. Holds no lock meanwhile."""
+    def begin_sync(self) -> bool:
+        """Whether it must be flushed. What is written from now on is for the next flush."""
         with self.lock:
-            if not self.unsynced:
-                return
-            self.unsynced = self.direct_writers > 0
-        try:
-            os.fsync(self._fd)
-        except OSError as error:
-            with self.lock:
-                self.unsynced = True
-            raise CacheDamaged(f"Content file {self.generation} could not be flushed: {error}.") from error
+            unsynced, self.unsynced = self.unsynced, self.direct_writers > 0
+            return unsynced
 
     def use(self) -> bool:
         """Take one more use of it, given back by `close`; False when the last one was given back already."""

@@ -4,8 +4,10 @@ Any thread may enter. One connection serves them all under one lock, held for th
 transaction takes: no network and no disk flush happens under it.
 
 What is durable when: a committed transaction outlives the process (write-ahead log, `synchronous=NORMAL`). It
-outlives a power cut after `sync()`, which flushes the log without the lock. Checkpoints run in `checkpoint()`,
-called by the housekeeping thread and never by a system call, for they flush too.
+outlives a power cut with the next sync point (store.sync_points): for that `sync()` flushes the log without the lock.
+What came after the last point is cut off the log here, before SQLite reads it. So no checkpoint may take it into the
+database: each is bounded by a reader that `begin_checkpoint` puts where the point is. Checkpoints are made by the
+housekeeping thread and never by a system call, for they flush too.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -22,6 +26,7 @@ from typing import Any
 
 from drivefs.errors import CacheDamaged, CacheFull, CacheInUse, StoreError
 from drivefs.store.schema import SCHEMA, SCHEMA_VERSION, upgrade
+from drivefs.store.sync_points import Position, SyncPoints, read_boot_id
 
 RESERVE_BYTES = 8 << 20
 """Size of the log from the start: on a full disk there is still room for the records of what is removed, and of what
@@ -29,6 +34,8 @@ Drive has got, which is what makes room again. It is used anew after each checkp
 
 LONG_LOG_BYTES = 64 << 20
 """A log of this size is moved into the database by who fills it; reading it takes a mount 0.2 s after a crash."""
+_INDEX_FRAMES = slice(16, 20)  # sqlite.org/walformat.html, "The WAL-Index Header": mxFrame, in native byte order …
+_INDEX_SALT = slice(32, 40)  # … and aSalt, as it stands in the log
 
 
 class _Transaction(AbstractContextManager[None]):
@@ -50,9 +57,9 @@ class _Transaction(AbstractContextManager[None]):
 class Database:
     """One cache folder's database, and the lock that keeps other processes out of the folder."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open or create it. Raises CacheInUse, CacheDamaged, CacheFull, or StoreError when the folder cannot be
-        used."""
+    def __init__(self, folder: Path, boot_id: Callable[[], str] = read_boot_id) -> None:
+        """Open or create it, as of the last sync point if the machine was started anew since. Raises CacheInUse,
+        CacheDamaged, CacheFull, or StoreError when the folder cannot be used."""
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -73,21 +80,50 @@ class Database:
         self._after_commit: list[Callable[[], None]] = []  # guarded by _lock
         self._if_undone: list[Callable[[], None]] = []  # guarded by _lock
         path = folder / "drivefs.db"
+        self.ahead: Path | None = None
+        """After a power cut: the database as it was found, with what is not trusted."""
         try:
+            self.points = SyncPoints(folder, boot_id)
+            self._resources.callback(self.points.close)
+            self.was_cut = self.points.was_cut
+            if self.was_cut:
+                self._cut(path)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._connection = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, cached_statements=256
             )
+            closed_last = self._resources.enter_context(ExitStack())
             self._resources.callback(self._connection.close)
             self._prepare()
             self._wal_fd = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
             self._resources.callback(os.close, self._wal_fd)
             self._connection.execute(f"PRAGMA journal_size_limit = {RESERVE_BYTES}")
+            # To close it gives back all locks on it that this process has, SQLite's too: fcntl_locking(2).
+            self._index_fd = os.open(f"{path}-shm", os.O_RDONLY | os.O_CLOEXEC)
+            closed_last.callback(os.close, self._index_fd)
             os.posix_fallocate(self._wal_fd, 0, RESERVE_BYTES)
+            self._reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._resources.callback(self._reader.close)
         except BaseException as error:
             self._resources.close()
             raise _cannot_open(folder, path, error) from error
         self._path = path
+
+    def _cut(self, path: Path) -> None:
+        """Keep a copy for those who look for what was lost, and cut the log off at the last sync point."""
+        log = path.with_name(f"{path.name}-wal")
+        ahead = path.with_name("ahead.db")
+        if log.exists():
+            for source, target in ((path, ahead), (log, ahead.with_name("ahead.db-wal"))):
+                shutil.copy(source, target)
+        if self.points.cut_log(log):
+            self.ahead = ahead
+
+    def forget_ahead(self) -> None:
+        """Remove the copy of the database as it was found after a power cut."""
+        for path in self.folder.glob("ahead.db*"):
+            path.unlink()
+        self.ahead = None
 
     def _prepare(self) -> None:
         self._connection.row_factory = sqlite3.Row
@@ -199,28 +235,42 @@ class Database:
     def set_setting(self, key: str, value: str) -> None:
         self.run("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, value))
 
+    def position(self) -> Position:
+        """How far the log goes. The caller holds the lock, and no transaction is under way."""
+        assert not self._depth
+        header = os.pread(self._index_fd, _INDEX_SALT.stop, 0)
+        return Position(header[_INDEX_SALT].hex(), int.from_bytes(header[_INDEX_FRAMES], sys.byteorder))
+
     def sync(self) -> None:
-        """Make every transaction committed before the call outlive a power cut. Takes no lock."""
+        """Flush the log. Takes no lock. For a sync point: alone it does not make anything outlive a power cut."""
         os.fdatasync(self._wal_fd)
 
-    def relieve(self) -> None:
-        """Called by who writes much and has time, between his transactions: `checkpoint` once the log is long. In a
-        log that is written all the time there is no end from which it could begin anew. Raises CacheFull."""
-        if os.fstat(self._wal_fd).st_size > LONG_LOG_BYTES:
-            self.checkpoint()
+    def is_long(self) -> bool:
+        """Whether the log has come to a size at which whoever fills it should have it moved (`Store.relieve`)."""
+        return os.fstat(self._wal_fd).st_size > LONG_LOG_BYTES
 
-    def checkpoint(self) -> None:
-        """Move the log into the database. On a connection of its own, so that writers need not wait for it.
+    def begin_checkpoint(self) -> None:
+        """The next checkpoint goes as far as the log goes now. The caller holds the lock."""
+        self._reader.execute("BEGIN")
+        self._reader.execute("SELECT COUNT(*) FROM settings").fetchone()
+
+    def end_checkpoint(self, *, move: bool) -> bool:
+        """Move the log, as far as it went at `begin_checkpoint`, into the database, or do not. On a connection of
+        its own, so that writers need not wait for it. Returns whether all of it is moved, so that it begins anew.
 
         Raises CacheFull when the database has no room to grow.
         """
         connection = sqlite3.connect(self._path, isolation_level=None)
         try:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            if not move:
+                return False
+            _, frames, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            return bool(frames == moved)
         except sqlite3.OperationalError as error:
             raise CacheFull(f"The cache's database has no room: {error}.") from error
         finally:
             connection.close()
+            self._reader.execute("COMMIT")
 
     def close(self) -> None:
         """Close it; a database that was closed needs no recovery."""

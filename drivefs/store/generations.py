@@ -71,6 +71,43 @@ class Generations:
             raise CacheDamaged(f"The cache has no record of content file {generation}.")
         return row
 
+    def any_dirty(self) -> bool:
+        """Whether there is any that Drive does not have."""
+        return self._db.row("SELECT 1 FROM generations WHERE state != ? LIMIT 1", (State.CLEAN.value,)) is not None
+
+    def drop(self, generation: Generation) -> None:
+        """Remove it, and note that its file is to go."""
+        with self._db.transaction():
+            self.remove(generation)
+            self._db.run("INSERT OR IGNORE INTO dropped VALUES (?)", (generation,))
+
+    def forget(self, generation: Generation) -> None:
+        """Remove a CLEAN one; its node's content is on Drive only."""
+        with self._db.transaction():
+            self.remove(generation)
+            self._db.run("UPDATE nodes SET generation = NULL WHERE generation = ?", (generation,))
+
+    def fetched(self) -> list[Generation]:
+        """CLEAN ones whose bytes came from Drive."""
+        return self._select("state = ? AND base_id IS NOT NULL", State.CLEAN.value)
+
+    def clean(self) -> list[Generation]:
+        return self._select("state = ?", State.CLEAN.value)
+
+    def _select(self, condition: str, *values: object) -> list[Generation]:
+        rows = self._db.rows(f"SELECT generation FROM generations WHERE {condition}", values)
+        return [Generation(row[0]) for row in rows]
+
+    def all(self) -> set[str]:
+        """The names of their files."""
+        return {str(row[0]) for row in self._db.rows("SELECT generation FROM generations")}
+
+    def dropped(self) -> list[Generation]:
+        return [Generation(row[0]) for row in self._db.rows("SELECT generation FROM dropped")]
+
+    def forget_dropped(self, generations: list[Generation]) -> None:
+        self._db.run_many("DELETE FROM dropped WHERE generation = ?", [(each,) for each in generations])
+
     def remove(self, generation: Generation) -> None:
         with self._db.transaction():
             self._db.run("DELETE FROM generations WHERE generation = ?", (generation,))

@@ -49,6 +49,7 @@ class JobState(Enum):
 
     WAITING = "waiting"
     PARKED = "parked"  # will not work until something else changes; it blocks nobody
+    HELD = "held"  # is not sent until the file is changed once more; it blocks nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,15 @@ class Job:
     tried_md5: str | None = None
     begun: bool = False
 
+    @property
+    def stuck(self) -> bool:
+        """Whether it waits for something that does not come by itself."""
+        return self.state is not JobState.WAITING
+
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """How much waits: jobs, bytes of sealed content, and how many of the jobs are parked."""
+    """How much waits: jobs, bytes of sealed content, and how many of the jobs are parked or held."""
 
     jobs: int
     size_bytes: int
@@ -211,6 +217,11 @@ class Queue:
         )
         self._notify()
 
+    def hold(self, inode: Inode, reason: str) -> None:
+        """It is not sent until the file is changed once more. It is kept, shown, and blocks nobody."""
+        self._db.run("UPDATE jobs SET reason = ?, state = ? WHERE inode = ?", (reason, JobState.HELD.value, inode))
+        self._notify()
+
     def unpark_all(self) -> None:
         """Try again what was parked (a new start, or the person asks)."""
         self._db.run(
@@ -286,9 +297,9 @@ class Queue:
     def left(self, seq: int | None = None) -> Left:
         """What waits, of all jobs or of nodes that owed Drive something at the time of `seq` already."""
         row = self._db.rows(
-            "SELECT COUNT(*), COALESCE(SUM(g.size_bytes), 0), COALESCE(SUM(j.state = ?), 0)"
+            "SELECT COUNT(*), COALESCE(SUM(g.size_bytes), 0), COALESCE(SUM(j.state != ?), 0)"
             " FROM jobs j LEFT JOIN generations g ON g.generation = j.generation WHERE j.since_seq <= ?",
-            (JobState.PARKED.value, self.last_seq if seq is None else seq),
+            (JobState.WAITING.value, self.last_seq if seq is None else seq),
         )[0]
         return Left(int(row[0]), int(row[1]), int(row[2]))
 
@@ -303,7 +314,7 @@ class Queue:
             if row[0] in inodes:
                 jobs += 1
                 size_bytes += row[2]
-                parked += row[1] == JobState.PARKED.value
+                parked += row[1] != JobState.WAITING.value
         return Left(jobs, size_bytes, parked)
 
     def oldest(self) -> Job | None:
@@ -312,11 +323,11 @@ class Queue:
         return None if row is None else _job(row)
 
     def parked(self, limit: int) -> list[Job]:
-        """The first `limit` parked jobs, in publish order."""
+        """The first `limit` parked or held jobs, in publish order."""
         return [
             _job(row)
             for row in self._db.rows(
-                "SELECT * FROM jobs WHERE state = ? ORDER BY seq LIMIT ?", (JobState.PARKED.value, limit)
+                "SELECT * FROM jobs WHERE state != ? ORDER BY seq LIMIT ?", (JobState.WAITING.value, limit)
             )
         ]
 

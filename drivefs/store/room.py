@@ -89,7 +89,7 @@ class Room:
     def make(self) -> bool:
         """Somebody found the disk full: whether it may go better now. Drops clean content; where there is none, waits
         for uploads as long as they make headway."""
-        if self._store.evict(EVICT_BYTES):
+        if self._store.make_room(EVICT_BYTES):
             return True
         log.info("The disk of the cache is full of what Drive does not have yet: writers wait for the uploads.")
         return self._wait_for_uploads()
@@ -104,7 +104,7 @@ class Room:
                 return False
             with journal.progress:
                 journal.progress.wait(STEP_S)
-            if self._store.evict(EVICT_BYTES) or self._disk_free_bytes(self._store.folder) > free_bytes:
+            if self._store.make_room(EVICT_BYTES) or self._disk_free_bytes(self._store.folder) > free_bytes:
                 return True
             if content.sent_bytes != sent_bytes:
                 sent_bytes, moved_s = content.sent_bytes, self._monotonic()

@@ -2,53 +2,62 @@
 
 from __future__ import annotations
 
+import errno
 import logging
-import os
+import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from drivefs.errors import CacheDamaged
+from drivefs.errors import CacheDamaged, CacheFull, StoreError
 from drivefs.model import ROOT_INODE, Generation, Inode, Kind, RevisionId
 from drivefs.store.content import ContentStore
 from drivefs.store.content_file import ContentFile
 from drivefs.store.db import Database
-from drivefs.store.generations import Base, State
+from drivefs.store.generations import Base
 from drivefs.store.habits import Habits
 from drivefs.store.journal import Journal
 from drivefs.store.news import News
 from drivefs.store.nodes import Node, Nodes
+from drivefs.store.quarantine import Quarantine
+from drivefs.store.recovery import Recovered, recover
 from drivefs.store.requests import Requests
+from drivefs.store.sync_points import SyncPoint, read_boot_id, sync_folder
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Recovered:
-    """What opening the cache found of last time."""
-
-    interrupted: int  # files that were being written: sealed as they were
-    lost: int  # files whose content is missing
-    orphans: int  # content files without a record: moved to `quarantine`
+CHECKPOINT_TRIES = 5
+"""Where writers never rest, the log begins anew only when a checkpoint has met with a moment of rest: while it is
+long, that is tried several times."""
 
 
 class Store:
     """A cache folder in use by this process. Any thread may enter once it is opened."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, boot_id: Callable[[], str] = read_boot_id) -> None:
         """Open or create it. Raises CacheInUse, CacheDamaged, StoreError."""
         self.folder = folder
-        self.db = Database(folder)
+        self._counting = threading.Lock()
+        self._syncing = threading.Lock()  # held for one sync point; guards nothing that others ask for
+        self._begun = 0  # sync points; guarded by _counting
+        self._done = 0  # the number of the last one that ended well; guarded by _syncing
+        self.db = Database(folder, boot_id)
         self.news = News(self.db)
         self.nodes = Nodes(self.db, self.news)
         self.habits = Habits()
         self.content = ContentStore(self.db, folder / "content")
         self.journal = Journal(self.db, self.nodes, self.content)
         self.requests = Requests(self.db)
+        self.quarantine = Quarantine(self.db, folder / "quarantine")
         self.left: dict[Inode, Generation] = {}
         """After `recover`: the old revision that those read who opened a file before it changed on Drive."""
+        try:
+            sync_folder(folder)
+            if self.db.points.last is None:
+                sync_folder(folder.parent)
+        except OSError as error:
+            raise CacheDamaged(f"The cache could not be flushed to the disk: {error.strerror}.") from error
         if self.nodes.find(ROOT_INODE) is None:
             now_ns = time.time_ns()
             self.nodes.add(
@@ -68,84 +77,16 @@ class Store:
         with self.db.transaction(), self.news.muted():
             yield
 
-    def recover(self, held: Collection[Inode] = ()) -> Recovered:
+    def recover(self, in_use: Collection[Inode] = ()) -> Recovered:
         """Put right what an unclean end left; before the mount answers. May be repeated.
 
-        `held`: inodes that the kernel has open still, for its end of the mount lives. They keep their content, open
+        `in_use`: inodes that the kernel has open still, for its end of the mount lives. They keep their content, open
         for writing where it is, also without a name.
         """
-        with self.db.transaction():
-            for row in self.db.rows("SELECT inode FROM nodes WHERE parent IS NULL AND inode != ?", (ROOT_INODE,)):
-                if row[0] not in held:
-                    self.journal.forget_unnamed(Inode(row[0]))
-            for row in self.db.rows(
-                "SELECT g.generation, g.inode, g.state, l.state AS live FROM generations g"
-                " LEFT JOIN nodes h ON h.inode = g.inode LEFT JOIN generations l ON l.generation = h.generation"
-                " WHERE NOT EXISTS (SELECT 1 FROM nodes n WHERE n.generation = g.generation)"
-                " AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.generation = g.generation) ORDER BY g.generation"
-            ):
-                if row["inode"] in held and row["state"] == State.CLEAN.value and row["live"] in (None, row["state"]):
-                    self.left[Inode(row["inode"])] = Generation(row["generation"])
-                else:
-                    self.content.discard(Generation(row["generation"]))
-        interrupted = lost = 0
-        for row in self.db.rows("SELECT generation, inode FROM generations WHERE state = ?", (State.OPEN.value,)):
-            if row["inode"] in held and self.nodes.get(Inode(row["inode"])).generation == row["generation"]:
-                continue
-            try:
-                apart = self.content.is_written_elsewhere(Generation(row["generation"]))
-                file = self.content.open(Generation(row["generation"]))
-            except (CacheDamaged, FileNotFoundError):
-                # The record is committed before its file is made: nothing was written to it yet.
-                with self.db.transaction():
-                    self.nodes.update(Inode(row["inode"]), generation=None)
-                    self.content.discard(Generation(row["generation"]))
-                lost += 1
-                continue
-            self._seal(file, apart=apart)
-            interrupted += 1
-        self._measure_sealed(held)
-        self.journal.unpark_all()
-        return Recovered(interrupted, lost, self._quarantine_orphans())
-
-    def _seal(self, file: ContentFile, *, apart: bool) -> None:
-        """What was interrupted waits for Drive; `apart` from those who write it still, of whom nobody hears."""
-        if apart:
-            log.warning("Inode %d is still written from a mount that is gone: a copy of it is sent", file.inode)
-            with self.db.transaction():
-                file = self.content.detach(file)
-                self.nodes.update(file.inode, generation=file.generation)
-        self.journal.seal(file)
-        file.close()
-
-    def _measure_sealed(self, held: Collection[Inode]) -> None:
-        """The kernel may have written to a file between its seal and its release, unseen."""
-        for row in self.db.rows(
-            "SELECT g.generation, g.inode, g.size_bytes FROM generations g"
-            " JOIN nodes n ON n.generation = g.generation WHERE g.state = ?",
-            (State.SEALED.value,),
-        ):
-            status = self.content.find_status(Generation(row["generation"]))
-            if (
-                status is not None
-                and row["inode"] not in held
-                and self.content.is_written_elsewhere(Generation(row["generation"]))
-            ):
-                self._seal(self.content.open(Generation(row["generation"])), apart=True)
-            elif status is not None and status.st_size != row["size_bytes"]:
-                with self.db.transaction():
-                    self.content.set_size(Generation(row["generation"]), status.st_size)
-                    self.nodes.update(Inode(row["inode"]), size_bytes=status.st_size, mtime_ns=status.st_mtime_ns)
-
-    def _quarantine_orphans(self) -> int:
-        known = {str(row[0]) for row in self.db.rows("SELECT generation FROM generations")}
-        orphans = [entry for entry in os.scandir(self.folder / "content") if entry.name not in known]
-        if orphans:
-            quarantine = self.folder / "quarantine"
-            quarantine.mkdir(mode=0o700, exist_ok=True)
-            for entry in orphans:
-                os.replace(entry.path, quarantine / entry.name)
-        return len(orphans)
+        recovered, self.left = recover(self.db, self.nodes, self.content, self.journal, self.quarantine, in_use)
+        if self.db.points.last is None or self.db.points.was_cut:
+            self.sync()
+        return recovered
 
     def remote_content(self, node: Node) -> ContentFile:
         """A clean, empty content file for a node whose bytes are on Drive only; the caller fills and closes it.
@@ -187,6 +128,16 @@ class Store:
                 file.close()
         return freed
 
+    def make_room(self, room_bytes: int) -> bool:
+        """Free some of the disk, if there is anything to be freed; may wait for it."""
+        if self.evict(room_bytes):
+            return True
+        if not self.content.has_room_coming:
+            return False
+        self.sync()
+        self.evict(room_bytes)
+        return True
+
     def pin(self, inode: Inode) -> None:
         """Keep what lies at and below a node from eviction."""
         self.db.run("INSERT OR IGNORE INTO pins VALUES (?)", (inode,))
@@ -204,12 +155,80 @@ class Store:
     def _is_pinned(self, inode: Inode, pins: set[Inode]) -> bool:
         return inode in pins or any(folder in pins for folder in self.nodes.ancestors(inode))
 
+    # --- sync points ---
+
     def sync(self) -> None:
-        """Make everything that was written before the call outlive a power cut: content first, then the rows
-        that speak of it. Takes no lock for long."""
-        self.content.sync()
-        self.db.sync()
+        """Make everything that was done before the call outlive a power cut. Waits for the disk, and holds no lock
+        that others need meanwhile; those who call it at the same time share one. Raises CacheDamaged, CacheFull."""
+        self._sync_once(checkpoint=False)
+
+    def checkpoint(self) -> None:
+        """What `sync` does; then move the database's log into the database, so that it does not grow for ever.
+
+        Raises CacheDamaged, CacheFull.
+        """
+        for _ in range(CHECKPOINT_TRIES):
+            if self._sync_once(checkpoint=True):
+                return
+
+    def relieve(self) -> None:
+        """Called by who writes much and has time, between his transactions: `checkpoint` once the log is long. In a
+        log that is written all the time there is no end from which it could begin anew. Raises CacheFull."""
+        if self.db.is_long():
+            self.checkpoint()
+
+    def _sync_once(self, *, checkpoint: bool) -> bool:
+        """Whether the log need not be looked at again now."""
+        with self._counting:
+            wanted = self._begun + 1  # one that begins after this call
+        with self._syncing:
+            if self._done >= wanted and not checkpoint:
+                return True
+            with self._counting:
+                self._begun += 1
+                number = self._begun
+            emptied = self._sync(checkpoint=checkpoint)
+            self._done = number
+            return emptied
+
+    def _sync(self, *, checkpoint: bool) -> bool:
+        db, content, points = self.db, self.content, self.db.points
+        with db.transaction():
+            content.forget_unlinked()
+        with db.transaction_lock():
+            number = points.begin()
+            position = db.position()
+            held = content.begin_point()
+            if points.last is not None and points.last.position == position and not (held.any or points.was_cut):
+                held.close()
+                return True  # nothing has happened since
+            if checkpoint:
+                db.begin_checkpoint()
+        ended = False
+        try:
+            sizes = content.flush(held)
+            db.sync()
+            points.end(SyncPoint(number, points.boot_id, position, sizes, held.written_unseen))
+            ended = True
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise CacheFull("The disk of the cache has no room for a sync point.") from error
+            raise CacheDamaged(f"The cache could not be flushed to the disk: {error.strerror}.") from error
+        finally:
+            if not ended:
+                content.give_back(held)
+            held.close()
+            emptied = db.end_checkpoint(move=ended) if checkpoint else True
+        content.end_point(held)
+        return emptied or not db.is_long()
 
     def close(self) -> None:
-        self.content.close()
-        self.db.close()
+        """Make a last sync point, if the disk lets us, and close it."""
+        try:
+            # To close the database moves its log into it: what that speaks of must be on the disk before.
+            self.sync()
+        except StoreError as error:
+            log.error("The cache is closed with data that is not on the disk: %s", error)
+        finally:
+            self.content.close()
+            self.db.close()

@@ -31,9 +31,9 @@ def survey(folder: Path) -> Survey:
         connection = sqlite3.connect(f"file:{quote(str(folder / 'drivefs.db'))}?mode=ro", uri=True)
         try:
             jobs, size_bytes, parked, oldest_ns = connection.execute(
-                "SELECT COUNT(*), COALESCE(SUM(g.size_bytes), 0), COALESCE(SUM(j.state = ?), 0), MIN(j.since_ns)"
+                "SELECT COUNT(*), COALESCE(SUM(g.size_bytes), 0), COALESCE(SUM(j.state != ?), 0), MIN(j.since_ns)"
                 " FROM jobs j LEFT JOIN generations g ON g.generation = j.generation",
-                (JobState.PARKED.value,),
+                (JobState.WAITING.value,),
             ).fetchone()
             writing = connection.execute(
                 "SELECT COUNT(*) FROM generations WHERE state = ?", (State.OPEN.value,)

@@ -121,7 +121,7 @@ class FlatListing:
             elif following is None:
                 db.set_setting(_PHASE, _DONE)
                 self._store.nodes.set_all_listed(Inode(int(db.setting(_LAST) or 0)))
-        db.relieve()
+        self._store.relieve()
 
     def _unpark(self) -> None:
         """Put folders into the tree whose own folder has come; when none is left, go on to the files."""

@@ -229,7 +229,7 @@ class Listings:
             for file in page.files:
                 unseen.pop(file.id, None)
             incomplete = incomplete or page.incomplete
-            db.relieve()
+            self._store.relieve()
         with db.transaction():
             for inode in () if incomplete else unseen.values():
                 node = nodes.find(inode)

@@ -7,7 +7,7 @@
   `checkpoint` or `latest` must not be there before the weights that it names. Small ones travel side by side.
 - A child waits for its folder, and the removal of a folder for those of its children.
 - What has the name of something frozen waits for that.
-- A parked job, and what lies in a folder whose own job is parked, blocks nobody.
+- A parked or held job, and what lies in a folder whose own job is, blocks nobody.
 
 What is held back by one of the first and the third rule is the pointer of a publish point (store.points). While a
 point that was overtaken by a newer version of its pointer is on its way, newer large content in its folder and below
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from drivefs.model import DriveId, Inode, Kind
 from drivefs.store.nodes import Node, Nodes
 from drivefs.store.points import Point
-from drivefs.store.queue import Barrier, Job, JobState
+from drivefs.store.queue import Barrier, Job
 
 SMALL_LIMIT_BYTES = 5_000_000
 """What fits into one multipart request (drive-api: Uploads)."""
@@ -77,7 +77,7 @@ def look(
     anything_pending = False
     for job in jobs:
         node = nodes.find(job.inode)
-        if node is None or job.state is JobState.PARKED:
+        if node is None or job.stuck:
             continue
         under_way = job.inode in busy or node.drive_id in busy_ids
         ready = job.ready_ns <= now_ns and not under_way
@@ -94,7 +94,7 @@ def look(
             continue
         if parent.confirmed_ns is None:
             above = find_job(parent.inode)
-            if above is None or above.state is JobState.PARKED:
+            if above is None or above.stuck:
                 continue
             ready = False
         if parent.inode not in chains:
@@ -136,7 +136,7 @@ def earlier(
         if other.seq >= job.seq and (other.barrier is not Barrier.FOLDER or other.since_seq > job.seq):
             continue
         there = nodes.find(other.inode)
-        if there is None or other.state is JobState.PARKED:
+        if there is None or other.stuck:
             continue
         if there.unnamed:
             if node.unnamed and node.drive_id is not None and there.remote_parent == node.drive_id:
@@ -147,7 +147,7 @@ def earlier(
             continue
         if parent.confirmed_ns is None:
             above = find_job(parent.inode)
-            if above is None or above.state is JobState.PARKED:
+            if above is None or above.stuck:
                 continue
         if (
             node.unnamed
@@ -170,10 +170,10 @@ def _is_large(job: Job, node: Node) -> bool:
 
 def parked_above(job: Job, nodes: Nodes, find_job: Callable[[Inode], Job | None]) -> Job | None:
     """The parked job without which `job` cannot go: itself, or that of a folder it lies in."""
-    if job.state is JobState.PARKED:
+    if job.stuck:
         return job
     above = (find_job(folder) for folder in nodes.ancestors(job.inode))
-    return next((each for each in above if each is not None and each.state is JobState.PARKED), None)
+    return next((each for each in above if each is not None and each.stuck), None)
 
 
 def has_something(job: Job, node: Node) -> bool:

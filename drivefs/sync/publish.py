@@ -47,7 +47,7 @@ class Publisher:
             return
         content: Content | None = None
         if claim is not None:
-            content = Outgoing(claim, progress, head)
+            content = Outgoing(claim, progress, self._store.sync, head)
         elif node.kind is Kind.SYMLINK and node.ours and node.target is not None:
             link = LinkTarget(node.target)
             content = link if node.md5 != link.md5() else None
@@ -266,6 +266,7 @@ class Publisher:
             content.before_last = note
         else:
             note()
+            self._store.sync()
         return self._sender.send(job, target, content)
 
     def _look_beneath(self, job: Job, node: Node, remote: RemoteFile, known: RemoteFile) -> None:

@@ -118,18 +118,20 @@ class Head:
 class Outgoing:
     """A claim as the upload reads it: counts, and computes the checksum of what is read in order.
 
-    Its last byte leaves only when all of it is on the disk: so the flush of a large file goes on beside its upload,
+    The last byte of a large one leaves only when a sync point has all of it: so its flush goes on beside its upload,
     and still Drive shows nothing that a power cut could take from here.
     """
 
-    def __init__(self, claim: Claim, progress: Progress, head: Head | None = None) -> None:
+    def __init__(self, claim: Claim, progress: Progress, sync: Callable[[], None], head: Head | None = None) -> None:
+        """`sync` makes a sync point."""
         self._claim = claim
+        self._sync = sync
         self._progress = progress
         self.head = head
         self._md5 = head.md5 if head is not None else hashlib.md5(usedforsecurity=False)
         self._hashed_bytes = head.size_bytes if head is not None else 0
         self.before_last: Callable[[], None] | None = None
-        """Called before the last byte leaves."""
+        """Called before the last byte of a large one leaves."""
         self.size_bytes = claim.size_bytes
         if self.size_bytes > SMALL_LIMIT_BYTES:
             claim.begin_sync()
@@ -140,10 +142,10 @@ class Outgoing:
             self._md5.update(memoryview(data)[self._hashed_bytes - offset :])
             self._hashed_bytes = offset + len(data)
         self._progress.done_bytes = offset + len(data)
-        if offset + len(data) == self.size_bytes:
-            self._claim.sync()
+        if offset + len(data) == self.size_bytes > SMALL_LIMIT_BYTES:
             if self.before_last is not None:
                 self.before_last()
+            self._sync()
         return data
 
     def md5(self) -> str:
@@ -247,7 +249,6 @@ class Sender:
         session = self._drive.start_session(target, total)
         # Kept before the first byte goes, so that a crash does not send them twice.
         self._store.journal.set_session(job, target.id, session)
-        self._store.db.sync()
         return session
 
     def _send_piece(self, session: SessionUri, content: Content, offset: int, total: int) -> SessionState:

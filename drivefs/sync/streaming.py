@@ -344,7 +344,6 @@ class Streaming:
             stream.generation, stream.drive_id, session, fresh=stream.fresh, grain_bytes=ALIGN_BYTES
         ):
             raise Superseded("The content was replaced.")
-        self._store.db.sync()
 
     def _create_target(self, node: Node, drive_id: DriveId) -> CreateTarget:
         """Under the name that it will have, as far as can be guessed; the uploader puts right what is not."""

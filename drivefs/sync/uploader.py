@@ -3,8 +3,8 @@
 `run` is the body of one thread, the dispatcher; each job is published on a thread of the executor given. It holds no
 lock of the filesystem, and a job leaves the journal only in the transaction that notes what Drive has confirmed.
 
-Durable when: before anything of a job leaves for Drive, the row with the ID reserved for it has been flushed to the
-disk, and before the last byte of its content, all of the content; one flush for all small ones that start together.
+Durable when: before Drive can show anything of a job, a sync point has its content and the row with the ID reserved
+for it: those that start together share one, and a large one has its own before its last byte leaves.
 """
 
 from __future__ import annotations
@@ -214,10 +214,8 @@ class Uploader:
             taken = self._take(each.job, ids)
             if taken is not None:
                 starting.append(taken)
-        for _, _, claim in starting:
-            if claim is not None and claim.size_bytes <= SMALL_LIMIT_BYTES:
-                claim.sync()
-        self._store.db.sync()
+        if any(claim is None for _, _, claim in starting):
+            self._store.sync()  # where there is content, just before that leaves
         for job, node, claim in starting:
             progress = Progress(claim.size_bytes if claim is not None else 0, drive_id=node.drive_id)
             with self._lock:

@@ -277,14 +277,24 @@ class Files:
         handle = self.handle(number)
         if not handle.writable:
             raise BadHandle("The file is open for reading only.")
-        # Without the lock while it waits for room: a flush has to get at the file.
-        return self._with_room(lambda: self._write(handle, offset, data, request))
+        while True:
+            # Without the lock while it waits for room: a flush has to get at the file.
+            done = self._with_room(lambda: self._write(handle, offset, data, request))
+            if done is not None:
+                return done
+            # Once a file and sync point, and outside of the lock too: it waits for the disk.
+            file = handle.opened.file
+            if file is not None:
+                file.note_change()
 
-    def _write(self, handle: Handle, offset: int, data: bytes | memoryview, request: RequestId | None) -> int:
+    def _write(self, handle: Handle, offset: int, data: bytes | memoryview, request: RequestId | None) -> int | None:
+        """None where a change in place is to be noted first."""
         with handle.opened.lock:
             self._go_on_writing(handle)
             file = self._writeback.writable(handle.opened)
-            return self._appends.write(file, data, request) if handle.append else file.write(offset, data)
+            if handle.append:
+                return self._appends.write(file, data, request)
+            return None if file.must_note(offset) else file.write(offset, data)
 
     def _go_on_writing(self, handle: Handle) -> None:
         if handle.closed:
@@ -353,13 +363,7 @@ class Files:
         Only the wait for Drive is given up when `interrupted` says so. Raises NotPublished, Interrupted.
         """
         opened = self.handle(number).opened
-        file = opened.file
-        if file is not None and file.use():
-            try:
-                file.sync()
-            finally:
-                file.close()
-        self.sync_names()
+        self._store.sync()
         if self._durability is not None:
             with opened.lock:
                 self._writeback.snapshot_if_dirty(opened)
@@ -367,8 +371,8 @@ class Files:
             self._durability.wait(opened.inode, seq, interrupted)
 
     def sync_names(self) -> None:
-        """fsync(2) of a folder: every change of names that returned is on the disk."""
-        self._store.db.sync()
+        """fsync(2) of a folder: every change of names that returned is on the disk, with the content they name."""
+        self._store.sync()
 
     def release_all(self) -> None:
         """Close all handles: the kernel is gone and will close none of them."""

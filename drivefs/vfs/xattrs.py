@@ -10,7 +10,6 @@ from enum import Enum
 from drivefs.errors import Exists, NoAttribute, NoSpace, NotPermitted, NotSupported
 from drivefs.model import Inode, RequestId
 from drivefs.store.nodes import Node
-from drivefs.store.queue import JobState
 from drivefs.store.store import Store
 from drivefs.sync.metadata import XATTR_LIMIT, xattr_property
 from drivefs.vfs.opened import OpenFiles
@@ -129,7 +128,7 @@ class Xattrs:
             job = self._store.journal.find(inode)
             if job is None:
                 return Publication.DURABLE
-            if job.state is JobState.PARKED:
+            if job.stuck:
                 return Publication.FAILED
             if job.generation is not None and self._store.content.is_claimed(job.generation):
                 return Publication.UPLOADING

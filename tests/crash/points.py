@@ -109,7 +109,7 @@ def watched(point: Callable[[], None]) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(Database, "_prepare", prepare_watched))
         stack.enter_context(mock.patch.object(ContentStore, "_unlink", unlink_watched))
-        for module in ("content", "content_file", "disk", "store"):
+        for module in ("content", "content_file", "disk", "sync_points", "quarantine"):
             stack.enter_context(mock.patch(f"drivefs.store.{module}.os", _Os(point)))
         yield
 

@@ -17,6 +17,7 @@ from tests.model.steps import Bytes, Dispatch, Place, Step
 from tests.model.world import World, world
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+RANDOM_SCRIPTS = 200 if LONG else 5
 NEW = os.O_CREAT | os.O_TRUNC
 
 A, B, C, TMP = (Place(0, name) for name in range(4))
@@ -195,16 +196,30 @@ def die_everywhere(script: list[Step]) -> int:
                     error.add_note(f"Killed at point {count} of step {number}: {step}")
                     raise
             made.check()
-            made.whole.store.db.checkpoint()
+            made.whole.store.checkpoint()
         steps.Drain().run(made)
     return recorder.points
 
 
+COUNTED: dict[object, int] = {}
+"""Points of each script that ran."""
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_kill_at_every_step_of_a_script_loses_and_doubles_nothing(name: str) -> None:
-    assert die_everywhere(SCRIPTS[name]) > len(SCRIPTS[name])
+    COUNTED[name] = die_everywhere(SCRIPTS[name])
+    assert COUNTED[name] > len(SCRIPTS[name])
 
 
-@pytest.mark.parametrize("seed", range(200 if LONG else 14))
+@pytest.mark.parametrize("seed", range(RANDOM_SCRIPTS))
 def test_kill_at_every_step_of_random_work_loses_and_doubles_nothing(seed: int) -> None:
-    assert die_everywhere(random_script(seed)) > 0
+    COUNTED[seed] = die_everywhere(random_script(seed))
+    assert COUNTED[seed] > 0
+
+
+def test_kill_has_come_at_2000_points() -> None:
+    """Of those above, when all of them have run."""
+    if len(COUNTED) < len(SCRIPTS) + RANDOM_SCRIPTS:
+        pytest.skip("not all scripts were chosen to run")
+    print(f"{sum(COUNTED.values())} points")
+    assert sum(COUNTED.values()) >= 2_000

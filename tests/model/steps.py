@@ -424,6 +424,7 @@ class Snapshot(Step):
 @dataclass(frozen=True, slots=True)
 class Evict(Step):
     def run(self, world: World) -> None:
+        world.whole.store.sync()
         world.whole.store.evict(1 << 40)
 
 
@@ -454,9 +455,11 @@ class Dispatch(Step):
         whole, drive = world.whole, world.whole.drive
         events = 0
         image: Image | None = None
+        outer = drive.watch
 
         def watch(when: str, method: str) -> None:
             nonlocal events, image
+            outer(when, method)
             events += 1
             try:
                 assert whole.store.db._depth == 0, f"{method} is called under the database's lock"
@@ -475,7 +478,7 @@ class Dispatch(Step):
         except DrivefsError:
             pass  # as in Uploader.run: it may pass
         finally:
-            drive.watch = lambda when, method: None
+            drive.watch = outer
         if image is not None:
             world.crash(image)
 

@@ -97,7 +97,8 @@ class Sides:
             case "chmod":
                 fs.chmod(path, 0o600 + do.two % 8)
             case "evict":
-                self.whole.store.evict(1 << 40)
+                self.whole.store.sync()
+        self.whole.store.evict(1 << 40)
 
     def there(self, do: Do) -> None:
         drive = self.whole.drive

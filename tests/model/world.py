@@ -48,10 +48,12 @@ class _Errors(logging.Handler):
 class World:
     """The mount and the model. Steps (`tests.model.steps`) change both."""
 
-    def __init__(self, folder: Path, clock: Clock, drive: WatchedDrive, model: Reference) -> None:
+    def __init__(
+        self, folder: Path, clock: Clock, drive: WatchedDrive, model: Reference, *, boot_id: str = "first"
+    ) -> None:
         """A mount of what is in the cache and on Drive, and the model of what that should be."""
         self.model = model
-        self.whole = Whole(folder, clock, drive)
+        self.whole = Whole(folder, clock, drive, boot_id=boot_id)
         self.handles: list[Handle] = []
         self.trash_allowed: set[DriveId] = set()
         self.contents: set[bytes] = {b""}
@@ -192,6 +194,7 @@ class World:
             " OR NOT EXISTS (SELECT 1 FROM nodes n WHERE n.generation = g.generation)"
         )
         assert [tuple(row) for row in stray] == []
+        self.whole.store.sync()
         files = {path.name for path in (self.whole.folder / "content").iterdir()}
         assert files == {str(row[0]) for row in db.rows("SELECT generation FROM generations")}
 
@@ -210,13 +213,13 @@ class World:
 
 
 @contextmanager
-def world() -> Iterator[World]:
-    """A world for the length of a block."""
+def world(cache: Path | None = None) -> Iterator[World]:
+    """A world for the length of a block, with its cache folder in memory or at `cache`."""
     clock = Clock()
     with scratch_folder() as folder, small_scale(clock):
         drive, model = WatchedDrive(), Reference()
         model.root.children[THEIRS] = Entry(Kind.FOLDER, 0o755, drive_id=drive.put(THEIRS))
-        made = World(folder / "cache", clock, drive, model)
+        made = World(cache or folder / "cache", clock, drive, model)
         logger = logging.getLogger("drivefs")
         logger.addHandler(made.errors)
         try:

@@ -10,7 +10,6 @@ from unittest import mock
 import pytest
 
 from drivefs.model import FOLDER_MIME, ROOT_INODE, DriveId, ListPage, RemoteFile, RevisionId
-from drivefs.store.db import Database
 from drivefs.store.store import Store
 from drivefs.sync.downloader import Downloader
 from drivefs.sync.mirror import Mirror
@@ -79,11 +78,12 @@ def test_log_of_the_database_stays_short_while_it_is_written_without_a_pause(tmp
         mock.patch("drivefs.store.db.LONG_LOG_BYTES", 1 << 20),
         mock.patch("drivefs.store.db.RESERVE_BYTES", 1 << 16),
     ):
-        database = Database(tmp_path)
+        store = Store(tmp_path / "cache")
+        store.sync()
         sizes = []
         for number in range(200):
-            database.set_setting("value", f"{number}" * 20_000)
-            database.relieve()
-            sizes.append((tmp_path / "drivefs.db-wal").stat().st_size)
-        database.close()
+            store.db.set_setting("value", f"{number}" * 20_000)
+            store.relieve()
+            sizes.append((store.folder / "drivefs.db-wal").stat().st_size)
+        store.close()
     assert max(sizes) < 2 << 20

@@ -94,7 +94,7 @@ def test_store_on_a_full_disk_can_still_publish_remove_and_evict(disk: Path) -> 
     house.drain()
     for number in range(20):
         house.write(f"waiting-{number}", b"2")
-    house.store.db.checkpoint()
+    house.store.checkpoint()
     fill(disk / "filler")
     with pytest.raises(OSError, match="No space"):
         (disk / "more").write_bytes(b"3")

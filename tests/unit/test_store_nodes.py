@@ -159,6 +159,5 @@ def test_store_transaction_is_all_or_nothing_also_when_nested(store: Store, node
 def test_store_keeps_settings(store: Store) -> None:
     assert store.db.setting("key") is None
     store.db.set_setting("key", "value")
-    store.db.checkpoint()
-    store.db.sync()
+    store.checkpoint()
     assert store.db.setting("key") == "value"

@@ -60,7 +60,8 @@ def test_recovery_keeps_files_that_no_record_knows(store: Store) -> None:
     (store.folder / "content" / "12345").write_bytes(b"whose?")
     store = reopened(store)
     assert store.recover().orphans == 1
-    assert (store.folder / "quarantine" / "12345").read_bytes() == b"whose?"
+    (kept,) = store.quarantine.all()
+    assert kept.file.read_bytes() == b"whose?"
     assert store.recover().orphans == 0
     store.close()
 

@@ -197,6 +197,7 @@ def test_vfs_unlink_before_publishing_leaves_nothing(house: VfsHouse) -> None:
     for table in ("jobs", "generations", "ranges"):
         assert house.store.db.rows(f"SELECT * FROM {table}") == []
     assert [row[0] for row in house.store.db.rows("SELECT inode FROM nodes")] == [1]
+    house.store.sync()
     assert list((house.store.folder / "content").iterdir()) == []
 
 
