@@ -25,7 +25,7 @@ from drivefs.sync.order import parked_above
 from drivefs.sync.streaming import Streaming
 from drivefs.sync.uploader import Uploader
 from drivefs.sync.warm import Warmed, Warmer
-from drivefs.why import Why
+from drivefs.why import Why, quarantined
 
 STEP_S = 0.5
 """Between two looks at the queue."""
@@ -136,6 +136,7 @@ class Answers:
                 for each in self._streaming.active()
             ],
             "parked": self._parked(),
+            "quarantined": [quarantined(each) for each in self._store.quarantine.all()[:SHOWN_JOBS]],
             "limits": self._limits,
             "pause": {"reason": pause.reason, "until": pause.until_s} if pause is not None else None,
             "offline": self._mirror.offline,

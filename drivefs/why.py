@@ -10,9 +10,11 @@ from collections.abc import Callable, Generator
 from itertools import islice
 
 from drivefs.control import Json
+from drivefs.errors import UserError
 from drivefs.model import Inode, Kind
 from drivefs.store.nodes import Node
-from drivefs.store.queue import Job
+from drivefs.store.quarantine import Quarantined
+from drivefs.store.queue import Job, JobState
 from drivefs.store.scope import Scope
 from drivefs.store.store import Store
 from drivefs.sync.mirror import Mirror
@@ -22,6 +24,11 @@ from drivefs.sync.uploader import Uploader
 
 SHOWN_JOBS = 5
 """Earlier files named in an answer; their number is always told, up to `plan.WINDOW_JOBS`."""
+
+
+def quarantined(kept: Quarantined) -> Json:
+    """As `status` and `why` show it."""
+    return {"path": kept.path or None, "file": str(kept.file), "bytes": kept.size_bytes, "reason": kept.reason}
 
 
 class Why:
@@ -37,7 +44,14 @@ class Why:
     def answer(self, request: Json) -> Generator[Json, None, Json]:
         """The keys are those of `cli.why`. Raises UserError, DriveError."""
         yield from ()  # a handler is a generator, whether it has progress to tell or not
-        inode = self._inode_at(str(request.get("path", "")))
+        path = str(request.get("path", ""))
+        kept = [quarantined(each) for each in self._store.quarantine.all(path)]
+        try:
+            inode = self._inode_at(path)
+        except UserError as error:
+            if not kept:
+                raise
+            raise UserError(f"{error} What is left of it is {kept[0]['file']}: {kept[0]['reason']}") from error
         node, job = self._store.nodes.get(inode), self._store.journal.find(inode)
         writing = node.generation is not None and self._store.content.is_dirty(node.generation)
         facts: Json = {"cause": None, "reason": None, "until": None, "earlier": [], "earlier_files": 0}
@@ -52,6 +66,7 @@ class Why:
             if node.confirmed_ns is not None
             else None,
             "writing": writing,
+            "quarantined": kept,
             **facts,
             "pause": {"reason": pause.reason, "until": pause.until_s} if pause is not None else None,
             "offline": self._mirror.offline,
@@ -65,6 +80,8 @@ class Why:
             return {"cause": "sending"}
         parked = parked_above(job, nodes, journal.find)
         if parked is not None:
+            if parked.state is JobState.HELD and parked == job:
+                return {"cause": "held", "reason": job.reason}
             path = nodes.path(parked.inode)
             return {"cause": "refused", "reason": parked.reason, "earlier": [path] if parked != job else []}
         if not has_something(job, node):

@@ -168,10 +168,11 @@ def _say_mounted(settings: Settings, log_file: Path | None, ready: Json, made: b
     click.echo(text)
     notify(READY=1, MAINPID=ready["supervisor"] or os.getpid(), STATUS=text)
     recovered = ready["recovered"]
-    if recovered["lost"] or recovered["orphans"]:
+    if recovered["lost"] or recovered["orphans"] or recovered["unsure"]:
         click.echo(
-            f"drivefs: After an unclean end {recovered['lost']} files had no content, and {recovered['orphans']} "
-            f"contents no file: these are kept in {ready['cache_dir']}/quarantine.",
+            f"drivefs: After an unclean end {recovered['lost']} files had no content, {recovered['orphans']} "
+            f"contents no file, and {recovered['unsure']} files may be torn: 'drivefs status' lists what is kept "
+            "aside or held back.",
             err=True,
         )
 

@@ -23,6 +23,7 @@
     ahead                   sent before they are closed, or before their turn: [{path, bytes, done_bytes}]
     limits                  of all contents: {upload_bytes_s, download_bytes_s}; null where there is none
     parked                  up to 20 of the files that cannot be sent: [{path, reason}]
+    quarantined             up to 20 contents that may be torn and are kept aside: [{path, file, bytes, reason}]
     pause                   why nothing is sent, and when it is tried again: {reason, until}
     offline                 why Drive could not be asked for its changes
     quota                   of Drive: {total_bytes, free_bytes}
@@ -220,6 +221,7 @@ def _at_rest(record: Record) -> Json:
         "uploads": [],
         "ahead": [],
         "parked": [],
+        "quarantined": [],
     }
     try:
         waiting = survey(record.cache_dir)
@@ -283,6 +285,9 @@ def _show(state: Json) -> None:
         click.echo(f"  Parked     {parked['path']}: {parked['reason']}")
     if queue["parked"] > len(state["parked"]):
         click.echo(f"  Parked     and {queue['parked'] - len(state['parked'])} more")
+    for kept in state["quarantined"]:
+        what = f"{kept['path'] or 'a file'} ({size_text(kept['bytes'])})"
+        click.echo(f"  Kept aside {what} as {kept['file']}: {kept['reason']}")
     if state["quota"]:
         used = state["quota"]["total_bytes"] - state["quota"]["free_bytes"]
         click.echo(f"  Drive      {size_text(used)} of {size_text(state['quota']['total_bytes'])} used")

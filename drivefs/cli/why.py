@@ -11,7 +11,8 @@
     order      files that were closed before it come first (`earlier`, up to 5 of `earlier_files`)
     folder     the folder that it lies in is made first (`earlier`)
     quiet      it was changed a moment ago (`until`)   retry     the last try failed (`reason`, `until`)
-    turn       it goes as soon as a line is free
+    turn       it goes as soon as a line is free      held      it may be torn, and is not sent so (`reason`)
+  quarantined  what was written to it and may be torn: [{path, file, bytes, reason}]
   until        seconds since the epoch
   pause        why nothing at all is sent, and when it is tried again: {reason, until}
   offline      why Drive cannot be asked for its changes
@@ -87,6 +88,7 @@ def sentences(path: str, facts: Json) -> str:
     if below is not None and below["files"] > (cause is not None):
         refused = f", {below['parked']} of them refused ('drivefs status' lists them)" if below["parked"] else ""
         text.append(f"At and below it {files_text(below['files'], below['bytes'])} are not on Drive yet{refused}.")
+    text += [f"Kept aside as {kept['file']}: {kept['reason']}" for kept in facts["quarantined"]]
     return " ".join(text)
 
 
@@ -105,6 +107,8 @@ def _waits(path: str, facts: Json) -> str:
             return f"Drive does not take the folder {earlier[0]} ({reason}); {again}"
         case "refused":
             return f"Drive does not take it ({reason}); {again}"
+        case "held":
+            return f"it is held back. {facts['reason']}"
         case "order":
             more = facts["earlier_files"] - len(earlier)
             named = ", ".join(earlier) + (f" and {more} more" if more else "")

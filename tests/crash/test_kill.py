@@ -20,9 +20,9 @@ import pytest
 
 from tests.crash import writer
 from tests.crash.writer import content
-from tests.mounting import MFUSEPY, Mounted, contents, drive_at, entries, mounted
+from tests.mounting import KERNEL, MFUSEPY, Mounted, Transport, contents, drive_at, entries, mounted
 
-KILLS = 300 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 10
+KILLS = 300 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 5  # of each transport
 ALIVE_S = (0.05, 1.2)
 LATENCIES_S = (0.0, 0.02, 0.3)
 
@@ -117,14 +117,15 @@ def work_and_die(mount: Mounted, record: Path, seed: int, alive_s: float) -> lis
 
 
 @pytest.mark.timeout(3600)
-def test_kill_of_the_daemon_at_any_time_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    reason = MFUSEPY.why_not()
+@pytest.mark.parametrize("transport", [KERNEL, MFUSEPY], ids=lambda transport: transport.name)
+def test_kill_of_the_daemon_at_any_time_loses_and_doubles_nothing(tmp_path: Path, transport: Transport) -> None:
+    reason = transport.why_not()
     if reason is not None:
         pytest.skip(reason)
     chance = random.Random(20)
     record = Record()
     calls = 0
-    with drive_at(tmp_path / "drive") as drive, mounted(drive, MFUSEPY, tmp_path / "mount") as mount:
+    with drive_at(tmp_path / "drive") as drive, mounted(drive, transport, tmp_path / "mount") as mount:
         for number in range(KILLS):
             drive.admin.set_network(latency_s=chance.choice(LATENCIES_S))
             alive_s = chance.uniform(*ALIVE_S)
