@@ -150,7 +150,10 @@ class Publisher:
             self._store.journal.lost_on_drive(node)
             return True
         if node.confirmed_ns is None:
-            return False  # a create of ours whose reply was lost: what is there by now stays as a revision beneath
+            # A create of ours whose reply was lost: what is there by now stays as a revision beneath, and the file.
+            if node.kind is Kind.FILE and known.md5 not in (job.tried_md5, content.md5()):
+                self._store.nodes.update(node.inode, ours=False)
+            return False
         if known.revision == node.revision or known.md5 in (job.tried_md5, node.md5):
             return False
         if known.size_bytes == content.size_bytes and known.md5 == content.md5():

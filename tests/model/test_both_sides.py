@@ -297,6 +297,17 @@ FOUND: dict[str, list[Do]] = {
         Do("dispatch and crash", 5),
         Do("edit"),
     ],
+    "edited there after its create, whose reply was lost, and renamed over another": [
+        Do("write"),
+        Do("dispatch"),
+        Do("lose"),
+        Do("write", 1),
+        Do("dispatch"),
+        Do("edit", 1),
+        Do("dispatch late", 8),
+        Do("dispatch late", 8),
+        Do("rename", 1, 0),
+    ],
     "edited there after its create, whose reply was lost, and removed here": [
         Do("write"),
         Do("lose"),
