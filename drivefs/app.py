@@ -114,6 +114,8 @@ class Mounted:
         self._drive = GoogleDrive(
             found.credentials,
             endpoint=settings.endpoint,
+            reply_timeout_s=settings.network_timeout,
+            patience_s=2 * settings.network_timeout,
             upload_bytes_s=settings.upload_limit,
             download_bytes_s=settings.download_limit,
         )

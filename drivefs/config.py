@@ -62,6 +62,8 @@ class Settings:
     upload_limit: int | None = None
     download_limit: int | None = None
     """Bytes a second of file contents, of the whole mount; None: no limit."""
+    network_timeout: float = 15.0
+    """Seconds after which a Drive that says nothing is asked anew; a reader is told of it after thrice that or so."""
     stop_timeout: float = 60.0
     """Seconds for uploads after the mount was ended by a signal or by `umount(8)`; the rest waits in the cache."""
 
@@ -161,6 +163,12 @@ def _seconds(value: object) -> float:
     return seconds
 
 
+def _timeout(value: object) -> float:
+    if _seconds(value) == 0:
+        raise ValueError("a number of seconds above 0")
+    return _seconds(value)
+
+
 def _endpoint(value: object) -> str:
     if not re.match(r"https?://[^/]", _text(value)):
         raise ValueError("a URL such as http://127.0.0.1:8080/")
@@ -202,6 +210,7 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "fsync": _fsync,
     "passthrough": _truth,
     "options": _options,
+    "network_timeout": _timeout,
     "stop_timeout": _seconds,
 }
 assert set(_PARSERS) == {field.name for field in fields(Settings)} - {"mountpoint"}

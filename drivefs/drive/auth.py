@@ -264,7 +264,7 @@ class Requests(google.auth.transport.Request):
         timeout: float | None = None,
         **kwargs: Any,
     ) -> _Reply:
-        return _Reply(*self._transport.exchange(method, url, headers or {}, body))
+        return _Reply(*self._transport.exchange(method, url, headers or {}, body, brief=True))
 
 
 class Authorizer:

@@ -80,12 +80,14 @@ class GoogleDrive:
         random: Callable[[], float] = system_random.random,
         connect_timeout_s: float = 10.0,
         stall_timeout_s: float = 60.0,
+        reply_timeout_s: float = 15.0,
         patience_s: float = 30.0,
         max_connections: int = 64,
         upload_bytes_s: int | None = None,
         download_bytes_s: int | None = None,
     ) -> None:
-        """`endpoint` replaces the API's root URL; `stall_timeout_s` is the longest time without a byte moving.
+        """`endpoint` replaces the API's root URL; `stall_timeout_s` is the longest time without a byte moving,
+        `reply_timeout_s` of a reply that only reads; such a call is tried again for `patience_s`.
 
         At most `max_connections` downloads and as many uploads go at once, and half as many plain calls;
         `upload_bytes_s` and `download_bytes_s` limit what they carry of the contents of files, all together.
@@ -94,6 +96,7 @@ class GoogleDrive:
         transport = Transport(
             connect_timeout_s=connect_timeout_s,
             stall_timeout_s=stall_timeout_s,
+            reply_timeout_s=reply_timeout_s,
             max_connections=max_connections,
         )
         pacer = Pacer(

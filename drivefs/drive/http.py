@@ -41,10 +41,6 @@ _TLS_SLICE_BYTES = 64 << 10
 _SLOWEST_BYTES_PER_S = 16 << 10
 """A connection that delivers less than this is as good as none."""
 
-REPLY_S = 20.0
-"""The longest time without a byte of a reply that only reads: somebody waits for it. What was written may take the
-server longer, a large upload's end above all."""
-
 Body = bytes | Callable[[], Iterable[bytes]]
 """What a request carries: bytes, or a function that yields the pieces (again for each try)."""
 
@@ -216,15 +212,21 @@ class Transport:
     """Connections to any number of hosts, each reused. Safe for any number of threads."""
 
     def __init__(
-        self, *, connect_timeout_s: float = 10.0, stall_timeout_s: float = 60.0, max_connections: int = 64
+        self,
+        *,
+        connect_timeout_s: float = 10.0,
+        stall_timeout_s: float = 60.0,
+        reply_timeout_s: float = 15.0,
+        max_connections: int = 64,
     ) -> None:
-        """`stall_timeout_s` is the longest time without a byte moving, in either direction; for a reply to a GET no
-        more than REPLY_S."""
+        """`stall_timeout_s` is the longest time without a byte moving, in either direction; `reply_timeout_s` that of
+        a reply to a GET: somebody waits for it, and what was written may take the server longer, a large upload's end
+        above all."""
         # Its lines carry whole URLs, and among them upload sessions.
         logging.getLogger("urllib3").setLevel(logging.ERROR)
         self._live = _Live()
         self._stall_s = stall_timeout_s
-        self._reading = urllib3.Timeout(connect=connect_timeout_s, read=min(stall_timeout_s, REPLY_S))
+        self._reading = urllib3.Timeout(connect=connect_timeout_s, read=min(stall_timeout_s, reply_timeout_s))
         self._options: dict[str, Any] = {
             "timeout": urllib3.Timeout(connect=connect_timeout_s, read=stall_timeout_s),
             "maxsize": max_connections,
@@ -242,24 +244,32 @@ class Transport:
         body: Body | None = None,
         *,
         enforce_length: bool = True,
+        brief: bool = False,
     ) -> BaseHTTPResponse:
-        """Send the request, and return the reply at its first byte; the caller reads it and lets go of it.
+        """Send the request, and return the reply at its first byte; the caller reads it and lets go of it. What is
+        `brief` gets its reply as soon as a GET does.
 
         Raises `Unreachable` when there is no reply, and whatever the body's pieces raise: then the
         connection is closed, and the request never complete. `headers` say the length of a body in pieces.
         With `enforce_length`, reading a reply that is shorter than it says fails.
         """
         try:
-            return self._open(method, url, headers, body, enforce_length)
+            return self._open(method, url, headers, body, enforce_length, brief)
         except Unreachable as e:
             cause = e.__cause__
             stale = isinstance(cause, ProtocolError) and isinstance(cause.args[-1], _StaleConnection)
             if method != "GET" or not stale:
                 raise
-            return self._open(method, url, headers, body, enforce_length)
+            return self._open(method, url, headers, body, enforce_length, brief)
 
     def _open(
-        self, method: str, url: str, headers: Mapping[str, str], body: Body | None, enforce_length: bool
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: Body | None,
+        enforce_length: bool,
+        brief: bool,
     ) -> BaseHTTPResponse:
         with foreign_errors():
             return self._manager(url).urlopen(
@@ -269,15 +279,15 @@ class Transport:
                 body=body() if callable(body) else body,
                 redirect=False,
                 preload_content=False,
-                **({"timeout": self._reading} if method == "GET" else {}),
+                **({"timeout": self._reading} if brief or method == "GET" else {}),
                 enforce_content_length=enforce_length,
             )
 
     def exchange(
-        self, method: str, url: str, headers: Mapping[str, str], body: Body | None = None
+        self, method: str, url: str, headers: Mapping[str, str], body: Body | None = None, *, brief: bool = False
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and the whole body of the reply. Raises `BadReply` beyond 64 MiB."""
-        response = self.open(method, url, headers, body)
+        response = self.open(method, url, headers, body, brief=brief)
         return response.status, response.headers, read_all(response)
 
     def _manager(self, url: str) -> urllib3.PoolManager:

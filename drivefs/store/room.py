@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 EVICT_BYTES = 256 << 20
 """Dropped at least when the disk is full, so that not every write has to."""
 
+ROOM_TRIES = 20
+"""Others may be faster than who made room; but a disk that stays full after so much is not full of this cache."""
+
 STALLED_S = 30.0
 """A writer without room waits while uploads make headway, and this long without any."""
 
@@ -29,6 +32,13 @@ STEP_S = 0.5
 KEPT_FREE_BYTES = 4 << 30
 KEPT_FREE_PARTS = 20
 """By default a twentieth of the disk stays free of clean content, up to 4 GiB: other programs have to write too."""
+
+
+DIRECT_FREE_BYTES = 1 << 30
+"""With less free than this the kernel writes nothing by itself: it would not wait for room, but say ENOSPC."""
+
+RELEASE_S = 2.0
+"""A file that was closed is released by the kernel soon after, and can go only then."""
 
 
 def _free_bytes(folder: Path) -> int:
@@ -69,7 +79,7 @@ class Room:
 
     def is_low(self) -> bool:
         """Whether whoever writes now may have to wait."""
-        return self._disk_free_bytes(self._store.folder) < self.keep_free_bytes
+        return self._disk_free_bytes(self._store.folder) < max(self.keep_free_bytes, DIRECT_FREE_BYTES)
 
     def tidy(self, *, soon: bool = False) -> int:
         """Evict what is beyond the limits; the bytes freed. `soon`: only when much has come since the last time."""
@@ -93,6 +103,14 @@ class Room:
             return True
         log.info("The disk of the cache is full of what Drive does not have yet: writers wait for the uploads.")
         return self._wait_for_uploads()
+
+    def make_soon(self) -> bool:
+        """Like `make`, for a reader: it does not wait for uploads."""
+        end_s = self._monotonic() + RELEASE_S
+        while not self._store.evict(EVICT_BYTES):
+            if self._monotonic() >= end_s or self._ended.wait(STEP_S / 10):
+                return False
+        return True
 
     def _wait_for_uploads(self) -> bool:
         journal, content = self._store.journal, self._store.content

@@ -127,7 +127,9 @@ class Downloader:
         drive = self._drives[priority]
         stop = min(stop, file.size_bytes)
         relied: set[_Transfer] = set()
+        own: set[_Transfer] = set()
         first = priority is Priority.READER
+        borne = False  # somebody else's transfer has failed, perhaps of what is over by now
         while True:
             with self._lock:
                 reading = self._readings.setdefault(file, _Reading())
@@ -136,6 +138,7 @@ class Downloader:
                 begun += self._asked(reading, file, gaps, relied, drive)
                 begun += self._rest(reading, file)
             first = False
+            own.update(begun)
             # Outside of the lock: an executor may do it here and now.
             for transfer in begun:
                 self._executor.submit(self._run, file, reading, transfer)
@@ -146,7 +149,9 @@ class Downloader:
             with self._lock:
                 for transfer in relied:
                     if transfer.error is not None and transfer.asked:
-                        raise transfer.error
+                        if borne or transfer in own:
+                            raise transfer.error
+                        borne = True
                 relied.intersection_update(reading.under_way)
                 if relied and not begun and file.gaps(start, stop):
                     self._progress.wait(STEP_S)  # what interrupts does not wake it

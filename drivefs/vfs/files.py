@@ -16,7 +16,7 @@ from drivefs.errors import BadHandle, CacheFull, Exists, InvalidArgument, IsDire
 from drivefs.model import Generation, Inode, Kind, RequestId, RevisionId
 from drivefs.store.content_file import ContentFile
 from drivefs.store.nodes import Node
-from drivefs.store.room import Room
+from drivefs.store.room import ROOM_TRIES, Room
 from drivefs.store.store import Store
 from drivefs.vfs.appends import Appends
 from drivefs.vfs.durable import Durability
@@ -31,9 +31,6 @@ from drivefs.vfs.tree import Tree
 from drivefs.vfs.writeback import WriteBack
 
 T = TypeVar("T")
-
-ROOM_TRIES = 20
-"""Others may be faster than who made room; but a disk that stays full after so much is not full of this cache."""
 
 FILE_LIMIT_BYTES = (1 << 63) - 1
 
@@ -63,7 +60,7 @@ class Files:
         self._rights = rights
         self._memory = memory
         self._room = room
-        self._reading = Reading(store, downloader, opened)
+        self._reading = Reading(downloader, opened, room)
         self._handles = Handles(memory)
         self._appends = Appends(memory)
 

@@ -7,8 +7,7 @@ from typing import TypeVar
 
 from drivefs.errors import BadHandle, CacheFull
 from drivefs.store.content_file import ContentFile
-from drivefs.store.room import EVICT_BYTES
-from drivefs.store.store import Store
+from drivefs.store.room import ROOM_TRIES, Room
 from drivefs.vfs.handles import Handle
 from drivefs.vfs.opened import OpenFiles
 from drivefs.vfs.ports import Downloader
@@ -19,8 +18,8 @@ T = TypeVar("T")
 class Reading:
     """The reads of one mount."""
 
-    def __init__(self, store: Store, downloader: Downloader, opened: OpenFiles) -> None:
-        self._store = store
+    def __init__(self, downloader: Downloader, opened: OpenFiles, room: Room) -> None:
+        self._room = room
         self._downloader = downloader
         self._opened = opened
 
@@ -65,10 +64,12 @@ class Reading:
         return file
 
     def _ensure(self, file: ContentFile, start: int, stop: int, interrupted: Callable[[], bool]) -> None:
-        try:
-            self._downloader.ensure(file, start, stop, interrupted=interrupted)
-        except CacheFull:
-            # A reader does not wait for uploads; but what Drive has too makes room for it.
-            if not self._store.evict(EVICT_BYTES):
-                raise
-            self._downloader.ensure(file, start, stop, interrupted=interrupted)
+        for _ in range(ROOM_TRIES):
+            try:
+                self._downloader.ensure(file, start, stop, interrupted=interrupted)
+                return
+            except CacheFull:
+                # A reader does not wait for uploads; but what Drive has too makes room for it.
+                if not self._room.make_soon():
+                    raise
+        self._downloader.ensure(file, start, stop, interrupted=interrupted)
