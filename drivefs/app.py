@@ -311,6 +311,8 @@ class Mounted:
                 self._vfs.snapshot_due()
                 self._store.checkpoint()
                 self._room.tidy()
+            except CacheFull as error:
+                log.warning("The disk of the cache is full, and its housekeeping is tried again: %s", error)
             except (DrivefsError, OSError) as error:
                 log.error("Housekeeping of the cache failed, and is tried again: %s", error)
 

@@ -119,7 +119,7 @@ class Room:
         while not self._ended.is_set():
             left = journal.left()
             if left.jobs == left.parked:
-                return False
+                return self.make_soon()
             with journal.progress:
                 journal.progress.wait(STEP_S)
             if self._store.make_room(EVICT_BYTES) or self._disk_free_bytes(self._store.folder) > free_bytes:

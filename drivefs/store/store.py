@@ -119,10 +119,8 @@ class Store:
                         self.nodes.update(inode, generation=None)
                     freed += size_bytes
         for file in self.content.in_use():
-            if freed >= room_bytes:
-                break
             try:
-                if not (pins and self._is_pinned(file.inode, pins)):
+                if freed < room_bytes and not (pins and self._is_pinned(file.inode, pins)):
                     freed += file.drop_parts(room_bytes - freed)
             finally:
                 file.close()

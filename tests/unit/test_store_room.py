@@ -104,6 +104,18 @@ def test_room_is_made_of_what_is_clean_and_not_pinned(house: VfsHouse) -> None:
     house.fs.close(writing)
 
 
+def test_room_that_is_made_holds_no_file_open(house: VfsHouse) -> None:
+    for name in ("a", "b"):
+        house.remote_file(name, name.encode() * 1000)
+    read_file(house.fs, "a")
+    fd = house.fs.open("b", os.O_RDONLY)
+    house.fs.pread(fd, 10, 0)
+    assert house.store.evict(1) == 1000
+    house.fs.close(fd)
+    assert house.store.evict(1 << 40) > 0
+    assert house.node("b").generation is None
+
+
 def test_room_keeps_some_of_the_disk_free(house: VfsHouse) -> None:
     for number in range(4):
         house.remote_file(f"f{number}", bytes([number]) * 1000)
