@@ -20,6 +20,7 @@ from drivefs.store.check import Checked, check, kept
 from drivefs.store.room import Room
 from drivefs.store.scope import Scope
 from drivefs.store.store import Store
+from drivefs.sync.documents import Documents
 from drivefs.sync.mirror import Mirror
 from drivefs.sync.order import parked_above
 from drivefs.sync.streaming import Streaming
@@ -52,6 +53,7 @@ class Answers:
         uploader: Uploader,
         streaming: Streaming,
         warmer: Warmer,
+        documents: Documents,
         snapshot_open: Callable[..., None],
         resolve: Callable[[str], Inode],
     ) -> None:
@@ -65,6 +67,7 @@ class Answers:
         self._uploader = uploader
         self._streaming = streaming
         self._warmer = warmer
+        self._documents = documents
         self._snapshot_open = snapshot_open
         self._resolve = resolve
         self.stopping_s: float | None = None
@@ -80,7 +83,7 @@ class Answers:
             "refresh": self.refresh,
             "find": self.find,
             "signed-in": self.signed_in,
-            "why": Why(self._store, self._mirror, self._uploader, self._inode).answer,
+            "why": Why(self._store, self._mirror, self._uploader, self._documents, self._inode).answer,
             "warm": self.warm,
             "cache": self.cache,
         }

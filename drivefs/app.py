@@ -52,6 +52,7 @@ from drivefs.store.room import Room
 from drivefs.store.store import Store
 from drivefs.supervisor import ENDING, READY, Link
 from drivefs.sync.downloader import Downloader
+from drivefs.sync.exports import parse_formats
 from drivefs.sync.mirror import Mirror
 from drivefs.sync.root import resolve_root
 from drivefs.sync.streaming import AT_ONCE as STREAMED_AT_ONCE
@@ -168,7 +169,7 @@ class Mounted:
                     f"The cache folder {self._store.folder} belongs to another account or folder of Drive: give "
                     "another one with --cache-dir."
                 )
-            Mirror(self._store, first).start(root)
+            Mirror(self._store, first, formats=parse_formats(settings.export_formats)).start(root)
         except DriveError as error:
             raise _first_contact_failed(error, settings.endpoint) from error
         finally:
@@ -181,7 +182,8 @@ class Mounted:
         self._downloads = ThreadPoolExecutor(DOWNLOADS_AT_ONCE, "download")
         self._uploads = ThreadPoolExecutor(SMALL_AT_ONCE + LARGE_AT_ONCE, "upload")
         self._requests = ThreadPoolExecutor(REQUESTS_AT_ONCE, "control")
-        self._mirror = Mirror(store, self._drive)
+        self._mirror = Mirror(store, self._drive, formats=parse_formats(settings.export_formats))
+        self._mirror.adopt_formats()
         self._room = Room(store, limit_bytes=settings.cache_size, keep_free_bytes=settings.keep_free)
         self._downloader = Downloader(store, self._drive, self._downloads, free_bytes=self._room.free_bytes)
         trash = Trash(store, self._drive.at(Priority.PUBLISH), parse_trash_limit(settings.trash_limit))
@@ -211,6 +213,7 @@ class Mounted:
             mirror=self._mirror,
             uploader=self._uploader,
             streaming=self._streaming,
+            documents=self._downloader.documents,
             warmer=Warmer(store, self._mirror, self._downloader, self._warming),
             snapshot_open=self._vfs.snapshot_open,
             resolve=self._vfs.tree.resolve,

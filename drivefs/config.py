@@ -18,6 +18,7 @@ import platformdirs
 
 from drivefs.errors import UsageError
 from drivefs.model import TrashLimit
+from drivefs.sync.exports import FORMATS, parse_formats
 
 TRANSPORTS = ("auto", "kernel", "libfuse")
 FSYNCS = ("local", "drive")
@@ -57,6 +58,8 @@ class Settings:
     """Whether the kernel may read and write local files itself, where it can: Linux 6.9, as root."""
     options: tuple[str, ...] = ()
     """FUSE's own mount options."""
+    export_formats: str = ",".join(FORMATS)
+    """As what Google documents show: the first that fits the kind of each."""
     trash_limit: str = "10G"
     """How much, or for how long, files that this mount made and removed stay in Drive's trash."""
     upload_limit: int | None = None
@@ -125,6 +128,11 @@ def parse_trash_limit(text: str) -> TrashLimit:
 def _trash_limit(value: object) -> str:
     parse_trash_limit(str(value))
     return str(value)
+
+
+def _formats(value: object) -> str:
+    parts = value if isinstance(value, list | tuple) else [value]
+    return ",".join(parse_formats(",".join(map(str, parts))))
 
 
 def _text(value: object) -> str:
@@ -198,6 +206,7 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "root": _text,
     "read_only": _truth,
     "cache_dir": _path,
+    "export_formats": _formats,
     "trash_limit": _trash_limit,
     "cache_size": _size,
     "keep_free": _size,

@@ -186,6 +186,10 @@ class IdInUse(Refused):
     """A file with this pre-generated ID is there already: an earlier create had worked."""
 
 
+class ExportTooLarge(Refused):
+    """Drive does not export a document of this size."""
+
+
 class BadRange(Refused):
     """The range lies outside of the file."""
 

@@ -46,6 +46,9 @@ SHORTCUT_MIME = "application/vnd.google-apps.shortcut"
 GOOGLE_MIME_PREFIX = "application/vnd.google-apps."
 """Folders, shortcuts and Google documents: what has no bytes of its own."""
 
+LINK_EXPORTS = frozenset({"desktop", "url"})
+"""Extensions of files that only lead to a document's page: their bytes are made here."""
+
 
 class Kind(Enum):
     """What a node is to the filesystem. The values are stored."""

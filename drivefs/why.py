@@ -17,6 +17,7 @@ from drivefs.store.quarantine import Quarantined
 from drivefs.store.queue import Job, JobState
 from drivefs.store.scope import Scope
 from drivefs.store.store import Store
+from drivefs.sync.documents import Documents
 from drivefs.sync.mirror import Mirror
 from drivefs.sync.order import earlier, has_something, parked_above
 from drivefs.sync.plan import WINDOW_JOBS
@@ -34,11 +35,14 @@ def quarantined(kept: Quarantined) -> Json:
 class Why:
     """The handler of `control.Server` for one mount."""
 
-    def __init__(self, store: Store, mirror: Mirror, uploader: Uploader, inode_at: Callable[[str], Inode]) -> None:
+    def __init__(
+        self, store: Store, mirror: Mirror, uploader: Uploader, documents: Documents, inode_at: Callable[[str], Inode]
+    ) -> None:
         """`inode_at` finds what is at a path from the mount's root, or raises UserError."""
         self._store = store
         self._mirror = mirror
         self._uploader = uploader
+        self._documents = documents
         self._inode_at = inode_at
 
     def answer(self, request: Json) -> Generator[Json, None, Json]:
@@ -67,6 +71,7 @@ class Why:
             else None,
             "writing": writing,
             "quarantined": kept,
+            "export": self._documents.failure(inode) if node.export is not None else None,
             **facts,
             "pause": {"reason": pause.reason, "until": pause.until_s} if pause is not None else None,
             "offline": self._mirror.offline,

@@ -68,6 +68,7 @@ class FakeDrive:
         self.sessions: dict[SessionUri, Session] = {}
         self.keep_bytes: int | None = None  # of each request of a session, the server keeps no more than this
         self.grain_bytes = 262_144  # what all requests of a session but the last are multiples of
+        self.exports: dict[DriveId, bytes] = {}  # of Google documents
         self.limit_bytes = limit_bytes
         self.page_files = 1_000
         self._count = itertools.count(1)
@@ -267,6 +268,14 @@ class FakeDrive:
             raise BadRange("Outside of the file.", status=416)
         for at in range(0, length, 1 << 20):
             yield data[at : at + (1 << 20)]
+
+    def export(self, file_id: DriveId, mime_type: str) -> bytes:
+        def effect() -> bytes:
+            if file_id not in self.files:
+                raise RemoteNotFound("No such file.", reason="notFound", status=404)
+            return self.exports.get(file_id, f"{self.files[file_id].name} as {mime_type}".encode())
+
+        return self._call("export", effect)
 
     def generate_ids(self, count: int) -> list[DriveId]:
         return self._call("generate_ids", lambda: [DriveId(f"ours-{next(self._count)}") for _ in range(count)])

@@ -58,6 +58,12 @@ STOP_WAIT_S = 60.0
     metavar="SIZE|AGE",
     help="How much (10G), or for how long (7d), files made here and removed stay in Drive's trash (default: 10G).",
 )
+@click.option(
+    "--export-formats",
+    metavar="LIST",
+    help="As what Google documents show, the first that fits each: docx,xlsx,pptx,svg (the default), pdf, odt, csv, "
+    "or desktop, url (links to their page) and others.",
+)
 @click.option("--upload-limit", metavar="SIZE", help="Bytes a second to Drive, such as 2M (default: no limit).")
 @click.option("--download-limit", metavar="SIZE", help="Bytes a second from Drive (default: no limit).")
 @click.option("--allow-other", is_flag=True, default=None, help="Let other users in.")

@@ -5,6 +5,7 @@
   kind         file, folder, symlink
   drive        {id, revision, md5} of what Drive has; null: it has nothing of it yet
   writing      whether it is open and changed
+  export       why Drive does not export a Google document, as far as it was asked lately
   cause        null: Drive has all of it. Else, of what is here and not there:
     writing    it is not closed yet                    sending   it is on its way
     refused    Drive does not take it (`reason`), or the folder that it lies in (`earlier`)
@@ -84,6 +85,8 @@ def sentences(path: str, facts: Json) -> str:
             text.append(f"Nothing is sent for now ({reason}); next try in {left}, 'drivefs flush' tries at once.")
         elif facts["offline"]:
             text.append(f"Drive cannot be reached ({facts['offline'].rstrip('.')}); it goes on by itself.")
+    if facts["export"]:
+        text.append(f"It cannot be read: {facts['export']}")
     below = facts["below"]
     if below is not None and below["files"] > (cause is not None):
         refused = f", {below['parked']} of them refused ('drivefs status' lists them)" if below["parked"] else ""

@@ -98,6 +98,11 @@ class Drive(Protocol):
         """
         ...
 
+    def export(self, file_id: DriveId, mime_type: str) -> bytes:
+        """A Google document as a file of that type; 10 MB at most (drive-api: Limits), beyond it `Refused` with the
+        reason `exportSizeLimitExceeded`."""
+        ...
+
     # --- writing ---
 
     def generate_ids(self, count: int) -> list[DriveId]:

@@ -190,6 +190,10 @@ class GoogleDrive:
                 left -= len(piece)
                 yield piece
 
+    def export(self, file_id: DriveId, mime_type: str) -> bytes:
+        way = Way(Lane.DOWNLOAD, Effort.READ, self._priority, reading=True)
+        return self._caller.exchange(self._service.export(file_id, mime_type), way).body
+
     # --- writing ---
 
     def generate_ids(self, count: int) -> list[DriveId]:

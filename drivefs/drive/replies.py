@@ -187,7 +187,7 @@ def read_json(body: bytes) -> dict[str, Any]:
 
 def read_file(value: object) -> RemoteFile:
     """One File resource, asked for with `FILE_FIELDS`. Where Drive names no head revision, the content's md5 stands
-    in for it: so that a changed content is noticed all the same."""
+    in for it, and of Google's own kinds the modification time: so that a changed content is noticed all the same."""
     if not isinstance(value, dict):
         raise BadReply("Drive's reply holds something that is not a file.")
     mime_type = _text(value.get("mimeType")) or "application/octet-stream"
@@ -210,7 +210,10 @@ def read_file(value: object) -> RemoteFile:
         created_ns=read_time(value.get("createdTime")),
         size_bytes=None if mime_type.startswith(GOOGLE_MIME_PREFIX) else size,
         md5=md5,
-        revision=_revision_of(_text(value.get("headRevisionId")), md5),
+        revision=_revision_of(
+            _text(value.get("headRevisionId")),
+            _text(value.get("modifiedTime")) if mime_type.startswith(GOOGLE_MIME_PREFIX) else md5,
+        ),
         app_properties={_text(k): _text(v) for k, v in properties.items() if isinstance(v, str)}
         if isinstance(properties, dict)
         else {},
@@ -221,10 +224,10 @@ def read_file(value: object) -> RemoteFile:
     )
 
 
-def _revision_of(head: str, md5: str | None) -> RevisionId | None:
+def _revision_of(head: str, stand_in: str | None) -> RevisionId | None:
     if head:
         return RevisionId(head)
-    return RevisionId(_STAND_IN + md5) if md5 else None
+    return RevisionId(_STAND_IN + stand_in) if stand_in else None
 
 
 def is_stand_in(revision: RevisionId) -> bool:

@@ -133,6 +133,9 @@ class Service:
             range=f"bytes={offset}-{offset + length - 1}", accept_encoding="identity"
         )
 
+    def export(self, file_id: DriveId, mime_type: str) -> Call:
+        return self._made(self._files.export_media(fileId=file_id, mimeType=mime_type))
+
     # --- writing ---
 
     def generate_ids(self, count: int) -> Call:

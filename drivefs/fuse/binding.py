@@ -132,7 +132,7 @@ class _Callbacks:
     def _fill(self, st: Any, attributes: Attributes) -> None:
         ctypes.memset(ctypes.byref(st), 0, ctypes.sizeof(st))
         vfs = self.operations.vfs
-        st.st_ino, kind, mode, st.st_nlink, size_bytes, mtime_ns, ctime_ns = attributes
+        st.st_ino, kind, mode, st.st_nlink, size_bytes, mtime_ns, ctime_ns, _ = attributes
         st.st_mode = FORMAT[kind] | mode
         st.st_uid = vfs.uid
         st.st_gid = vfs.gid

@@ -41,6 +41,7 @@ ERRNO: dict[type[errors.DrivefsError], int] = {
     # Gone on Drive while it was read: ENOENT would say that the name is not there.
     errors.RemoteNotFound: errno.EIO,
     errors.IdInUse: errno.EIO,
+    errors.ExportTooLarge: errno.EFBIG,
     errors.BadRange: errno.EIO,
     errors.SessionGone: errno.EIO,
     errors.BadReply: errno.EIO,

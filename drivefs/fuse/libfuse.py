@@ -10,16 +10,13 @@ from pathlib import Path
 
 from drivefs.errors import UserError
 from drivefs.fuse import binding
-from drivefs.fuse.operations import Operations
+from drivefs.fuse.operations import KEPT_S, Operations
 from drivefs.fuse.options import MountOptions
 from drivefs.vfs.vfs import Vfs
 
 log = logging.getLogger(__name__)
 
 DEVICE = Path("/dev/fuse")
-
-TIMEOUT_S = 1
-"""How long the kernel may keep names and attributes: libfuse cannot tell it of a change on Drive."""
 
 THREADS = 64
 """libfuse has 10 by default; readers that wait for Drive must not keep others from what is local."""
@@ -80,8 +77,8 @@ def _libfuse_options(options: MountOptions, version: tuple[int, int]) -> dict[st
         "allow_other": options.allow_other,
         "ro": options.read_only,
         "auto_cache": True,
-        "entry_timeout": TIMEOUT_S,
-        "attr_timeout": TIMEOUT_S,
+        "entry_timeout": KEPT_S,
+        "attr_timeout": KEPT_S,
         "negative_timeout": 0,
         "hard_remove": True,
         "use_ino": True,

@@ -7,8 +7,12 @@ handle; with it the path may be missing, for an unlinked file has none. An open 
 from __future__ import annotations
 
 import stat
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from cachetools import TTLCache
 
 from drivefs.errors import NoEntry, NotPermitted, NotSupported
 from drivefs.fuse.direct import past_the_page_cache
@@ -19,6 +23,14 @@ from drivefs.vfs.xattrs import OWN_PREFIX
 
 BLOCK_BYTES = 4096
 NAME_LIMIT_BYTES = 255
+
+KEPT_S = 1
+"""How long the kernel may keep names and attributes: libfuse cannot tell it of a change on Drive."""
+
+TICK_S = 0.02
+"""The kernel counts such times in steps of up to 10 ms."""
+
+UNMEASURED_KEPT = 100_000
 
 FORMAT = {Kind.FILE: stat.S_IFREG, Kind.FOLDER: stat.S_IFDIR, Kind.SYMLINK: stat.S_IFLNK}
 
@@ -40,6 +52,9 @@ class Operations:
         self._on_ready = on_ready
         self.answered = False
         """Whether the mount ever came to be."""
+        # Google documents of which the kernel was told lately, though their size is not known. Guarded by _lock.
+        self._unmeasured: TTLCache[Inode, bool] = TTLCache(UNMEASURED_KEPT, 2 * KEPT_S)
+        self._lock = threading.Lock()
         self.interrupted: Callable[[], bool] = lambda: False
         """Whether whoever made the call that this thread handles is to end."""
 
@@ -61,10 +76,16 @@ class Operations:
 
     def getattr(self, path: str | None, fi: Any = None) -> Attributes:
         if fi is not None:
-            return self._tree.attributes(self._files.handle(fi.fh).opened.inode)
+            return self._told(self._tree.attributes(self._files.handle(fi.fh).opened.inode))
         if path is None:
             raise NoEntry("The file has no name any more.")
-        return self._tree.stat(path)
+        return self._told(self._tree.stat(path))
+
+    def _told(self, attributes: Attributes) -> Attributes:
+        if not attributes.measured:
+            with self._lock:
+                self._unmeasured[attributes.inode] = True
+        return attributes
 
     def readlink(self, path: str) -> str:
         return self._tree.read_link(self._tree.resolve(path))
@@ -73,7 +94,7 @@ class Operations:
         return self._tree.resolve(path)
 
     def readdir(self, _path: str | None, fh: int) -> Iterator[tuple[str, Attributes]]:
-        return self._tree.entries(Inode(fh))
+        return ((name, self._told(attributes)) for name, attributes in self._tree.entries(Inode(fh)))
 
     def statfs(self, _path: str) -> dict[str, int]:
         volume = self.vfs.volume()
@@ -156,7 +177,14 @@ class Operations:
         fi.direct_io = past_the_page_cache(fi.flags)
 
     def open(self, path: str, fi: Any) -> None:
-        fi.fh = self._files.open(self._tree.resolve(path), fi.flags).number
+        began_s = time.monotonic()
+        inode = self._tree.resolve(path)
+        fi.fh = self._files.open(inode, fi.flags).number
+        with self._lock:
+            unmeasured = self._unmeasured.pop(inode, False)
+        if unmeasured:
+            # Its size is known now, but the kernel may take it for empty until what it was told before has expired.
+            time.sleep(max(0.0, began_s + KEPT_S + TICK_S - time.monotonic()))
         fi.direct_io = past_the_page_cache(fi.flags)
 
     def read(self, fi: Any, offset: int, buffer: memoryview) -> int:

@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import Any
 
 from drivefs.errors import NoEntry
-from drivefs.model import ROOT_INODE, DriveId, Generation, Inode, Kind, RevisionId
+from drivefs.model import LINK_EXPORTS, ROOT_INODE, DriveId, Generation, Inode, Kind, RevisionId
 from drivefs.store.db import Database
 from drivefs.store.news import News
 
@@ -53,6 +53,8 @@ class Node:
     remote_meta: str | None = None
     remote_version: int | None = None
     frozen_ns: int | None = None
+    export: str | None = None
+    points_to: DriveId | None = None
 
     @property
     def unnamed(self) -> bool:
@@ -63,6 +65,11 @@ class Node:
     def frozen(self) -> bool:
         """Whether the node was replaced or unlinked here, and Drive is to have it first (store.points)."""
         return self.frozen_ns is not None
+
+    @property
+    def measured(self) -> bool:
+        """Whether `size_bytes` is right: that of an export is known only while it is here."""
+        return self.export is None or self.generation is not None or self.export in LINK_EXPORTS
 
     @property
     def gone(self) -> bool:
@@ -109,7 +116,7 @@ def _update(columns: tuple[str, ...]) -> str:
     return f"UPDATE nodes SET {', '.join(f'{name} = ?' for name in columns)} WHERE inode = ?"
 
 
-_shown = attrgetter("mode", "writable", "size_bytes", "mtime_ns", "ctime_ns", "target", "unnamed")
+_shown = attrgetter("mode", "writable", "size_bytes", "mtime_ns", "ctime_ns", "target", "unnamed", "measured")
 """What stat(2) and readlink(2) tell."""
 
 
@@ -193,6 +200,10 @@ class Nodes:
             ):
                 found[row[0]] = Inode(row[1]), bool(row[2])
         return found
+
+    def documents(self) -> list[Node]:
+        """All Google documents."""
+        return [_node(row) for row in self._db.rows(f"{_SELECT} WHERE export IS NOT NULL")]
 
     def unlisted(self, limit: int) -> list[Node]:
         """Folders on Drive whose entries are not known yet."""

@@ -9,10 +9,18 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 STEPS: dict[int, str] = {
     4: "DROP INDEX IF EXISTS nodes_by_name",  # what is frozen shares its name with what is shown
+    # Documents and shortcuts were links to their page, without what they are: they are listed anew.
+    5: """
+        UPDATE nodes SET listed = 0 WHERE inode IN
+            (SELECT parent FROM nodes WHERE kind = 'symlink' AND ours = 0 AND md5 IS NULL);
+        DELETE FROM nodes WHERE kind = 'symlink' AND ours = 0 AND md5 IS NULL
+            AND inode NOT IN (SELECT inode FROM jobs);
+        DELETE FROM xattrs WHERE inode NOT IN (SELECT inode FROM nodes)
+    """,
 }
 """SQL that turns the format of this number into the next one, where adding is not enough."""
 
@@ -26,7 +34,7 @@ CREATE TABLE nodes (
     size_bytes    INTEGER NOT NULL,  -- of the sealed content, or what Drive says
     mtime_ns      INTEGER NOT NULL,
     ctime_ns      INTEGER NOT NULL,
-    target        TEXT,              -- symlinks: where to
+    target        TEXT,              -- symlinks: where to; Google documents and shortcuts: the page in the browser
     generation    INTEGER,           -- live content file; NULL: no byte is here
     listed        INTEGER NOT NULL,  -- folders: 1 when all children on Drive are rows here
     writable      INTEGER NOT NULL,  -- 0: the account may not change it
@@ -40,11 +48,14 @@ CREATE TABLE nodes (
     remote_parent TEXT,              -- Drive ID of the folder, as last seen or set
     remote_meta   TEXT,              -- modifiedTime and appProperties as last seen or set: sync.metadata
     remote_version INTEGER,          -- Drive's `version` of all that: an older one is old news
-    frozen_ns     INTEGER            -- when it was replaced or removed here while a publish point that has begun
+    frozen_ns     INTEGER,           -- when it was replaced or removed here while a publish point that has begun
                                      -- needs it: it stays in its place, shown to nobody; NULL: it is shown
+    export        TEXT,              -- Google documents: the extension of what shows in their place (sync.exports)
+    points_to     TEXT               -- shortcuts: Drive ID of what they stand for
 );
 CREATE UNIQUE INDEX nodes_shown_by_name ON nodes (parent, name) WHERE parent IS NOT NULL AND frozen_ns IS NULL;
 -- Each of these holds few rows of a million, and finds them without reading the others.
+CREATE INDEX nodes_exported ON nodes (inode) WHERE export IS NOT NULL;
 CREATE INDEX nodes_frozen ON nodes (parent, name) WHERE frozen_ns IS NOT NULL;
 CREATE INDEX nodes_unnamed ON nodes (inode) WHERE parent IS NULL;
 CREATE INDEX nodes_by_generation ON nodes (generation) WHERE generation IS NOT NULL;

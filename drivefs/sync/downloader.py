@@ -25,6 +25,7 @@ from drivefs.store.check import md5_of
 from drivefs.store.content_file import ContentFile
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
+from drivefs.sync.documents import Documents
 from drivefs.sync.neighbours import Neighbours
 from drivefs.sync.readahead import Pattern
 from drivefs.sync.revisions import Revisions
@@ -103,6 +104,7 @@ class Downloader:
         self._drive = drive.at(Priority.READER)
         self._spare = drive.at(Priority.SPECULATION)
         self._drives = {Priority.READER: self._drive, Priority.WARM: drive.at(Priority.WARM)}
+        self.documents = Documents(store, drive)
         self._revisions = Revisions(store, self._drive)
         self._executor = executor
         self._free_bytes = free_bytes or (lambda: shutil.disk_usage(store.folder).free)

@@ -20,6 +20,7 @@ from drivefs.errors import DriveError, Refused, SignInNeeded
 from drivefs.model import Inode, Priority
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
+from drivefs.sync.exports import FORMATS
 from drivefs.sync.flat import FlatListing
 from drivefs.sync.pages import Pages, Tree, pages
 
@@ -46,6 +47,7 @@ class Listings:
         store: Store,
         drive: Drive,
         tree: Tree,
+        formats: Sequence[str] = FORMATS,
         *,
         monotonic: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
@@ -54,7 +56,7 @@ class Listings:
         self._reader = drive.at(Priority.READER)
         self._background = drive.at(Priority.MIRROR)
         self._tree = tree
-        self.pages = Pages(store, tree)
+        self.pages = Pages(store, tree, formats)
         self.flat = FlatListing(store, self._background, self.pages, monotonic=monotonic, clock=clock)
         self._lock = threading.Lock()
         self._quiet = threading.Condition(self._lock)

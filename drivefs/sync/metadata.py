@@ -18,13 +18,14 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from drivefs.errors import NoSpace
-from drivefs.model import FOLDER_MIME, GOOGLE_MIME_PREFIX, SHORTCUT_MIME, DriveId, Kind, Metadata, RemoteFile
+from drivefs.model import FOLDER_MIME, LINK_EXPORTS, SHORTCUT_MIME, DriveId, Kind, Metadata, RemoteFile
 from drivefs.store.nodes import Node
+from drivefs.sync.exports import FORMATS, export_of, is_document, link_file, with_extension
 from drivefs.sync.names import remote_name
 
 PROPERTY_LIMIT_BYTES = 124
@@ -76,18 +77,29 @@ class Attributes:
     mtime_ns: int
     target: str | None
     xattrs: Mapping[str, bytes]
+    name: str
+    """Drive's, with the extension that a document has only here."""
+    export: str | None
+    points_to: DriveId | None
 
 
-def attributes(remote: RemoteFile) -> Attributes:
-    """The local view of an item. A Google document or a shortcut shows as a symlink to its page."""
+def attributes(remote: RemoteFile, formats: Sequence[str] = FORMATS) -> Attributes:
+    """The local view of an item. A Google document shows as a file that is its export in the first of `formats` that
+    fits, or leads to its page; a shortcut as a symlink."""
     properties = remote.app_properties
-    target: str | None = None
+    target = export = points_to = None
+    size_bytes = max(remote.size_bytes or 0, 0)
     if remote.mime_type == FOLDER_MIME:
         kind = Kind.FOLDER
-    elif remote.mime_type.startswith(GOOGLE_MIME_PREFIX):
+    elif remote.mime_type == SHORTCUT_MIME:
         kind = Kind.SYMLINK
-        item = remote.shortcut_target if remote.mime_type == SHORTCUT_MIME else remote.id
-        target = remote.web_view_link or f"https://drive.google.com/open?id={item}"
+        points_to = remote.shortcut_target
+        target = remote.web_view_link or f"https://drive.google.com/open?id={points_to or remote.id}"
+    elif is_document(remote.mime_type):
+        kind = Kind.FILE
+        target = remote.web_view_link or f"https://drive.google.com/open?id={remote.id}"
+        export = export_of(remote.mime_type, formats)
+        size_bytes = len(link_file(export, remote.name, target)) if export in LINK_EXPORTS else 0
     elif properties.get("symlink") == "1":
         kind = Kind.SYMLINK
         target = properties.get("target")
@@ -105,8 +117,10 @@ def attributes(remote: RemoteFile) -> Attributes:
         value = _xattr(encoded) if key.startswith(XATTR_PREFIX) else None
         if value is not None:
             xattrs[key.removeprefix(XATTR_PREFIX)] = value
-    size_bytes = len(target.encode()) if target is not None else max(remote.size_bytes or 0, 0)
-    return Attributes(kind, mode, size_bytes, mtime_ns, target, xattrs)
+    if kind is Kind.SYMLINK and target is not None:
+        size_bytes = len(target.encode())
+    name = with_extension(remote.name, export)
+    return Attributes(kind, mode, size_bytes, mtime_ns, target, xattrs, name, export, points_to)
 
 
 def remote_meta(remote: RemoteFile) -> str:
@@ -138,6 +152,8 @@ def node_values(remote: RemoteFile, shown: Attributes) -> dict[str, object]:
         "remote_parent": remote.parent,
         "remote_meta": remote_meta(remote),
         "remote_version": remote.version,
+        "export": shown.export,
+        "points_to": shown.points_to,
     }
 
 
@@ -189,4 +205,4 @@ def told_place(parent: DriveId | None, name: str) -> str:
 
 def wanted_name(node: Node) -> str:
     """The name that the node should have on Drive."""
-    return remote_name(node.name or "", node.remote_name, node.drive_id)
+    return remote_name(node.name or "", node.remote_name, node.drive_id, node.export)

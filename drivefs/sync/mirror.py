@@ -9,16 +9,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from drivefs.drive.api import Drive
 from drivefs.errors import DriveError, Refused, SignInNeeded
-from drivefs.model import ROOT_ALIAS, ROOT_INODE, DriveId, Inode, Kind, ListPage, Priority, RemoteFile
+from drivefs.model import LINK_EXPORTS, ROOT_ALIAS, ROOT_INODE, DriveId, Inode, Kind, ListPage, Priority, RemoteFile
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
+from drivefs.sync.exports import FORMATS, with_extension
 from drivefs.sync.listing import Listings
-from drivefs.sync.metadata import attributes, node_values, remote_meta, told_place, wanted_name
+from drivefs.sync.metadata import Attributes, attributes, node_values, remote_meta, told_place, wanted_name
 from drivefs.sync.names import local_name, shown_name
 
 log = logging.getLogger(__name__)
@@ -49,10 +50,19 @@ UNLIMITED_BYTES = 1 << 50
 class Mirror:
     """The one writer of what Drive says into the store."""
 
-    def __init__(self, store: Store, drive: Drive, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: Store,
+        drive: Drive,
+        *,
+        formats: Sequence[str] = FORMATS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`formats`: as what Google documents show (sync.exports)."""
         self._store = store
+        self._formats = formats
         self._drive = drive.at(Priority.CHANGES)
-        self.listings = Listings(store, drive, self, monotonic=monotonic)
+        self.listings = Listings(store, drive, self, formats, monotonic=monotonic)
         self._monotonic = monotonic
         self._polling = threading.Lock()  # one poll at a time; held while Drive is asked
         self._used_s = monotonic()
@@ -92,6 +102,20 @@ class Mirror:
         parents = {file.parent for file in page.files}
         named = parents.pop() if len(parents) == 1 else None
         return named or self._drive.root_id()
+
+    def adopt_formats(self) -> None:
+        """Documents that show in other formats than this mount's are listed anew; before anybody looks."""
+        chosen = ",".join(self._formats)
+        with self._store.db.transaction():
+            if self._store.db.setting("export_formats") == chosen:
+                return
+            for node in self._store.nodes.documents():
+                if node.parent is None or self._store.journal.find(node.inode) is not None:
+                    continue  # with a change that waits, it keeps the name that it has
+                if node.generation is None or self._store.content.drop_unused(node.generation):
+                    self._store.nodes.remove(node.inode)
+                    self._store.nodes.update(node.parent, listed=False)
+            self._store.db.set_setting("export_formats", chosen)
 
     # --- the changes feed ---
 
@@ -286,7 +310,7 @@ class Mirror:
         return {
             "revision": file.revision,
             "md5": file.md5,
-            "size_bytes": attributes(file).size_bytes,
+            "size_bytes": attributes(file, self._formats).size_bytes,
             "generation": None,
             "ours": node.ours and (node.revision is None or not self._is_theirs(node, file)),
         }
@@ -301,12 +325,19 @@ class Mirror:
 
     def _free_name(self, file: RemoteFile, parent: Node, inode: Inode | None) -> str:
         nodes = self._store.nodes
-        shown = shown_name(file.name)
+        name = attributes(file, self._formats).name
+        shown = shown_name(name)
         other = nodes.find_child(parent.inode, shown)
         if other is not None and other.inode != inode and self._is_younger_twin(other, file):
-            nodes.update(other.inode, name=local_name(other.remote_name or "", other.drive_id or file.id, taken=True))
+            nodes.update(other.inode, name=self._apart(other))
             other = None
-        return local_name(file.name, file.id, taken=other is not None and other.inode != inode)
+        return local_name(name, file.id, taken=other is not None and other.inode != inode)
+
+    @staticmethod
+    def _apart(node: Node) -> str:
+        """The name of an item of Drive whose plain name another one has."""
+        assert node.drive_id is not None
+        return local_name(with_extension(node.remote_name or "", node.export), node.drive_id, taken=True)
 
     def _is_younger_twin(self, node: Node, file: RemoteFile) -> bool:
         """Whether `node` has to give the plain name up for `file`: both are Drive's, and it came later."""
@@ -319,7 +350,7 @@ class Mirror:
         )
 
     def _add(self, file: RemoteFile, parent: Node) -> None:
-        shown = attributes(file)
+        shown = attributes(file, self._formats)
         name = self._free_name(file, parent, None)
         if self._store.nodes.find_child(parent.inode, name) is not None:
             log.error("Drive's item %s cannot be shown: its name is taken twice over.", file.id)
@@ -330,8 +361,10 @@ class Mirror:
 
     def _update(self, node: Node, file: RemoteFile, parent: Node) -> None:
         nodes = self._store.nodes
-        shown = attributes(file)
+        shown = attributes(file, self._formats)
         values: dict[str, object] = self._remote(file) | self._content(node, file)
+        if node.export is not None and (file.name, shown.target) != (node.remote_name, node.target):
+            values |= self._link(node, shown)
         if (file.name, file.parent) != (node.remote_name, node.remote_parent) or parent.inode != node.parent:
             values |= {"name": self._free_name(file, parent, node.inode), "parent": parent.inode}
         if values["remote_meta"] != node.remote_meta:
@@ -341,6 +374,15 @@ class Mirror:
             for key, value in shown.xattrs.items():
                 nodes.set_xattr(node.inode, key, value)
         nodes.update(node.inode, writable=file.can_edit, confirmed_ns=node.confirmed_ns or file.created_ns, **values)
+
+    def _link(self, node: Node, shown: Attributes) -> dict[str, object]:
+        """What changes in a document with its title and address, which stand in a file that leads to its page."""
+        if node.generation is not None and node.export in LINK_EXPORTS:
+            self._store.news.contents(node.inode)
+            self._store.content.drop_unused(node.generation)
+        if node.export in LINK_EXPORTS:
+            return {"target": shown.target, "generation": None, "size_bytes": shown.size_bytes}
+        return {"target": shown.target}
 
     @staticmethod
     def _remote(file: RemoteFile) -> dict[str, object]:

@@ -56,12 +56,17 @@ def local_name(name: str, drive_id: DriveId, *, taken: bool) -> str:
     return shown
 
 
-def remote_name(name: str, known: str | None = None, drive_id: DriveId | None = None) -> str:
-    """The name on Drive that a local name means. `known` is the one that it has there, if it is there."""
+def remote_name(
+    name: str, known: str | None = None, drive_id: DriveId | None = None, extension: str | None = None
+) -> str:
+    """The name on Drive that a local name means. `known` is the one that it has there, if it is there; `extension`
+    is one that only the local name has."""
     if known is not None:
-        shown = shown_name(known)
+        shown = shown_name(known if extension is None else f"{known}.{extension}")
         if name == shown or (drive_id is not None and name == told_apart(shown, drive_id)):
             return known
+    if extension is not None and name.endswith(f".{extension}") and len(name) > len(extension) + 1:
+        name = name.removesuffix(f".{extension}")
     if name in _MEANT_DOTS:
         return _MEANT_DOTS[name]
     if name.startswith(_QUOTE) and name[1:] in _MEANT_DOTS:

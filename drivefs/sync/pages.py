@@ -38,8 +38,10 @@ class Tree(Protocol):
 class Pages:
     """Puts listings into the store."""
 
-    def __init__(self, store: Store, tree: Tree) -> None:
+    def __init__(self, store: Store, tree: Tree, formats: Sequence[str]) -> None:
+        """`formats` are those of sync.exports."""
         self._store = store
+        self._formats = formats
         self._tree = tree
         # Guarded by the database's lock:
         self._moment = 0
@@ -110,11 +112,10 @@ class Pages:
             db.run("DELETE FROM parked_folders")
         return bool(rows)
 
-    @staticmethod
-    def _row(file: RemoteFile, parent: Inode) -> list[Any] | None:
+    def _row(self, file: RemoteFile, parent: Inode) -> list[Any] | None:
         """A new item as a row, where nothing about it is special."""
-        shown = attributes(file)
-        name = shown_name(file.name)
+        shown = attributes(file, self._formats)
+        name = shown_name(shown.name)
         if shown.xattrs or len(name) > NAME_LIMIT_BYTES or len(name.encode()) > NAME_LIMIT_BYTES:
             return None
         values = node_values(file, shown)
@@ -124,7 +125,7 @@ class Pages:
 _COLUMNS = (
     "parent", "name", "kind", "mode", "size_bytes", "mtime_ns", "ctime_ns", "target", "listed", "writable", "ours",
     "change", "drive_id", "confirmed_ns", "revision", "md5", "remote_name", "remote_parent", "remote_meta",
-    "remote_version",
+    "remote_version", "export", "points_to",
 )  # fmt: skip
 
 

@@ -105,6 +105,7 @@ class Uploader:
         """`executor` needs SMALL_AT_ONCE + LARGE_AT_ONCE threads to be used in full."""
         self._store = store
         self._drive = drive.at(Priority.PUBLISH)
+        self._mirror = mirror
         self._downloader = downloader
         self._trash = trash
         self._streaming = streaming
@@ -294,6 +295,10 @@ class Uploader:
         current = self._store.nodes.find(inode)
         if current is None or current.unnamed or current.confirmed_ns is None or node.kind is not Kind.FILE:
             self._store.journal.park(inode, str(error))
+            return
+        if current.export is not None and self._is_gone(current):
+            with self._store.db.transaction():
+                self._mirror.forget(current)  # there is nothing of it here to make it of
             return
         if not self._is_gone(current):
             # An old revision that the content here is based on, or something else that Drive was asked for.

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from drivefs.errors import CacheFull, DrivefsError
 from drivefs.model import Inode, Kind, Priority
+from drivefs.store.content_file import ContentFile
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 from drivefs.sync.downloader import Downloader
@@ -107,17 +108,25 @@ class Warmer:
         return node.kind is Kind.FILE and node.drive_id is not None and node.confirmed_ns is not None
 
     def _bring(self, inode: Inode) -> None:
-        with self._store.db.transaction():
-            node = self._store.nodes.find(inode)
-            if node is None or node.unnamed:
-                return  # removed meanwhile
-            if node.generation is None:
-                file = self._store.remote_content(node)
-            elif self._store.content.is_whole(node.generation):
-                return
-            else:
-                file = self._store.content.open(node.generation)
+        file = self._begin(inode)
+        if file is None:
+            return
         try:
             self._downloader.ensure(file, 0, file.size_bytes, priority=Priority.WARM)
         finally:
             file.close()
+
+    def _begin(self, inode: Inode) -> ContentFile | None:
+        """The content of a file, to be filled; None where nothing is missing any more."""
+        with self._store.db.transaction():
+            node = self._store.nodes.find(inode)
+            if node is None or node.unnamed:
+                return None  # removed meanwhile
+            if node.export is None:
+                if node.generation is None:
+                    return self._store.remote_content(node)
+                if self._store.content.is_whole(node.generation):
+                    return None
+                return self._store.content.open(node.generation)
+        self._downloader.documents.ensure(inode)
+        return None

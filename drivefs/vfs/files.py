@@ -142,7 +142,9 @@ class Files:
             if node.kind is Kind.FOLDER:
                 raise IsDirectory("A folder cannot be opened as a file.")
             if writable or flags & os.O_TRUNC:
-                self._rights.check(node)
+                self._rights.check_content(node)
+            elif node.export is not None:
+                self._reading.load(opened)
             else:
                 self._downloader.opened(node)
             with opened.lock:
@@ -318,7 +320,7 @@ class Files:
         with self._opened.used(inode) as opened:
             node = self._file_node(inode)
             if number is None:
-                self._rights.check(node)
+                self._rights.check_content(node)
             self._truncate(opened, size_bytes)
             self._writeback.settle(opened)
 

@@ -34,6 +34,8 @@ class Attributes(NamedTuple):
     size_bytes: int
     mtime_ns: int
     ctime_ns: int
+    measured: bool = True
+    """False: the size is that of a Google document that was not exported yet, and is not known."""
 
 
 class OpenFile:
@@ -158,6 +160,7 @@ class OpenFiles:
     def describe(self, node: Node) -> Attributes:
         """How a node read under the database's lock looks, by a caller who still holds it."""
         size_bytes, mtime_ns, ctime_ns = node.size_bytes, node.mtime_ns, node.ctime_ns
+        measured = node.measured
         opened = self._table.get(node.inode)
         if opened is not None:
             live = _stat_if_dirty(opened)
@@ -165,10 +168,11 @@ class OpenFiles:
                 size_bytes, mtime_ns, ctime_ns = live.st_size, live.st_mtime_ns, max(ctime_ns, live.st_ctime_ns)
             elif opened.file is not None and opened.file.generation != node.generation and opened.file.use():
                 # An old revision: whoever has it open could not read beyond the size that the kernel knows.
-                size_bytes = opened.file.size_bytes
+                size_bytes, measured = opened.file.size_bytes, True
                 opened.file.close()
-        mode = node.mode if node.writable else node.mode & ~_WRITE_BITS
-        return Attributes(node.inode, node.kind, mode, 0 if node.gone else 1, size_bytes, mtime_ns, ctime_ns)
+        mode = node.mode if node.writable and node.export is None else node.mode & ~_WRITE_BITS
+        links = 0 if node.gone else 1
+        return Attributes(node.inode, node.kind, mode, links, size_bytes, mtime_ns, ctime_ns, measured)
 
 
 def _stat_if_dirty(opened: OpenFile) -> os.stat_result | None:

@@ -37,8 +37,24 @@ class Mirror(Protocol):
         ...
 
 
+class Documents(Protocol):
+    """Google documents, which have bytes only once they are exported."""
+
+    def ensure(self, inode: Inode) -> None:
+        """Wait until a document's export is here; it may be evicted again unless somebody has the inode in use.
+        Raises ExportTooLarge, DriveError, CacheFull, SignInNeeded, NoEntry."""
+        ...
+
+    def look(self, inode: Inode) -> None:
+        """Somebody asks for the size of a document that is not here: export it, unless many were asked for lately."""
+        ...
+
+
 class Downloader(Protocol):
     """Drive's bytes."""
+
+    @property
+    def documents(self) -> Documents: ...
 
     def ensure(
         self, file: ContentFile, start: int, stop: int, *, interrupted: Callable[[], bool] = lambda: False

@@ -9,7 +9,7 @@ from drivefs.errors import BadHandle, CacheFull
 from drivefs.store.content_file import ContentFile
 from drivefs.store.room import ROOM_TRIES, Room
 from drivefs.vfs.handles import Handle
-from drivefs.vfs.opened import OpenFiles
+from drivefs.vfs.opened import OpenFile, OpenFiles
 from drivefs.vfs.ports import Downloader
 
 T = TypeVar("T")
@@ -56,12 +56,20 @@ class Reading:
         if not handle.readable:
             raise BadHandle("The file is open for writing only.")
         opened = handle.opened
-        file = opened.file
-        if file is None or not file.use():
-            with opened.lock:
-                file = self._opened.load(opened)
-                file.use()
+        while (file := opened.file) is None or not file.use():
+            self.load(opened)
         return file
+
+    def load(self, opened: OpenFile) -> None:
+        """Have the live content of an open file at hand; a Google document is exported first. Raises DriveError,
+        CacheDamaged, CacheFull."""
+        while True:
+            with opened.lock, self._store.db.transaction_lock():
+                node = self._store.nodes.get(opened.inode)
+                if opened.file is not None or node.export is None or node.generation is not None:
+                    self._opened.load(opened)
+                    return
+            self._downloader.documents.ensure(opened.inode)
 
     def _ensure(self, file: ContentFile, start: int, stop: int, interrupted: Callable[[], bool]) -> None:
         for _ in range(ROOM_TRIES):

@@ -21,6 +21,12 @@ class Rights:
         if self.read_only:
             raise ReadOnly("The mount is read-only.")
 
+    def check_content(self, node: Node) -> None:
+        """Raises ReadOnly, AccessDenied."""
+        self.check(node)
+        if node.export is not None:
+            raise AccessDenied("A Google document cannot be written as a file: open it in the browser.")
+
     def check(self, node: Node) -> None:
         """Raises ReadOnly, AccessDenied."""
         self.check_mount()

@@ -86,10 +86,19 @@ class Tree:
             with self._store.db.transaction_lock():
                 node = self._nodes.find_child(parent, name)
                 if node is not None:
-                    return self._opened.describe(node)
+                    found = self._opened.describe(node)
+                    break
                 if self._folder(parent).listed:
                     raise NoEntry("There is no such file or folder.")
             self.child(parent, name)  # lists the folder, or says why there is nothing
+        return self._measured(found)
+
+    def _measured(self, attributes: Attributes) -> Attributes:
+        """With the size of a Google document, where it can be had by looking at this one more closely."""
+        if attributes.measured:
+            return attributes
+        self._downloader.documents.look(attributes.inode)
+        return self._opened.attributes(attributes.inode)
 
     def stat(self, path: str) -> Attributes:
         """The attributes at a path from the mount's root. Raises what `child` raises."""
@@ -98,7 +107,7 @@ class Tree:
 
     def attributes(self, inode: Inode) -> Attributes:
         """Raises NoEntry."""
-        return self._opened.attributes(inode)
+        return self._measured(self._opened.attributes(inode))
 
     def place(self, inode: Inode) -> tuple[Inode, str] | None:
         """Folder and name of an inode; None where it has no name. Raises NoEntry."""
@@ -309,7 +318,7 @@ class Tree:
             raise Exists("The name is taken.")
         if target.inode == source.inode:
             return
-        self._rights.check(target)
+        self._rights.check_content(target)
         if source.kind is Kind.FOLDER:
             self._check_empty(target)
         elif target.kind is Kind.FOLDER:

@@ -39,6 +39,7 @@ def answers_of(house: House, snapshot: Any = lambda *chosen: None) -> Answers:
         streaming=house.streaming,
         upload_bytes_s=2 << 20,
         warmer=house.warmer,
+        documents=house.downloader.documents,
         snapshot_open=snapshot,
         resolve=lambda path: house.node(path).inode,
     )

@@ -47,7 +47,7 @@ def test_schema_has_a_number_of_its_own() -> None:
     new = sqlite3.connect(":memory:")
     new.executescript(SCHEMA)
     columns = sum(len(each) for each in shape(new).values())  # type: ignore[arg-type]
-    assert (SCHEMA_VERSION, len(shape(new)), columns) == (5, 24, 77)
+    assert (SCHEMA_VERSION, len(shape(new)), columns) == (6, 25, 79)
 
 
 def test_store_upgrades_an_older_cache_with_all_that_waits(tmp_path: Path) -> None:
@@ -95,3 +95,21 @@ def test_store_of_a_newer_format_is_left_alone(tmp_path: Path) -> None:
     store.close()
     with pytest.raises(CacheDamaged, match="newer"):
         Store(tmp_path / "cache")
+
+
+def test_store_lists_anew_what_an_older_cache_showed_as_a_link_to_its_page(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    old = of_format_1(folder / "drivefs.db")
+    rest = "NULL,NULL,NULL,NULL"
+    old.execute(f"INSERT INTO nodes VALUES (1,NULL,NULL,'folder',493,0,1,1,NULL,NULL,1,1,0,0,'r',1,NULL,NULL,{rest})")
+    link = "'symlink',420,4,1,1,'https://docs/x',NULL,0,1,0,0"
+    old.execute(f"INSERT INTO nodes VALUES (2,1,'Report',{link},'document',1,NULL,NULL,{rest})")
+    old.execute(
+        f"INSERT INTO nodes VALUES (3,1,'ours',{link},'link',1,'r1','0cc175b9c0f1b6a831c399e269772661',{rest})"
+    )
+    old.close()
+    store = Store(folder)
+    assert [node.name for node in store.nodes.children(ROOT_INODE)] == ["ours"]
+    assert not store.nodes.get(ROOT_INODE).listed
+    store.close()

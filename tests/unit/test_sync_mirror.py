@@ -152,13 +152,19 @@ def test_mirror_refuses_a_circle_of_folders(house: House) -> None:
     assert "d" not in shown(house)
 
 
-def test_mirror_shows_google_documents_as_links_to_their_page(tmp_path: Path) -> None:
+def test_mirror_shows_google_documents_as_files_with_the_extension_of_their_export(tmp_path: Path) -> None:
     drive = FakeDrive()
-    drive.put("Report", None, mime_type="application/vnd.google-apps.document", web_view_link="https://docs/x")
+    prefix = "application/vnd.google-apps."
+    for name in ("document", "spreadsheet", "presentation", "drawing", "form"):
+        drive.put(f"My {name}", None, mime_type=prefix + name, web_view_link="https://docs/x")
+    drive.put("a shortcut", None, mime_type=prefix + "shortcut", web_view_link="https://docs/y")
     house = House(tmp_path / "cache", drive)
-    shown(house)
-    node = house.node("Report")
-    assert (node.kind, node.target) == (Kind.SYMLINK, "https://docs/x")
+    names = shown(house)
+    assert {"My document.docx", "My spreadsheet.xlsx", "My presentation.pptx", "My drawing.svg"} < set(names)
+    form = house.node("My form.desktop")
+    assert (form.kind, form.target, form.measured) == (Kind.FILE, "https://docs/x", True)
+    assert house.node("a shortcut").kind is Kind.SYMLINK
+    assert "export" not in drive.calls
 
 
 def test_mirror_reads_back_what_the_uploader_wrote(tmp_path: Path) -> None:

@@ -27,7 +27,9 @@ def house(tmp_path: Path) -> House:
 
 
 def facts_of(house: House, path: str) -> Json:
-    handler = Why(house.store, house.mirror, house.uploader, lambda path: house.node(path).inode)
+    handler = Why(
+        house.store, house.mirror, house.uploader, house.downloader.documents, lambda path: house.node(path).inode
+    )
     steps = handler.answer({"path": path})
     with pytest.raises(StopIteration) as end:
         next(steps)

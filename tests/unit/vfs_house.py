@@ -51,10 +51,21 @@ class FakeSpace:
     free_bytes = 400 << 12
 
 
+class FakeDocuments:
+    """Has no documents."""
+
+    def ensure(self, inode: Inode) -> None:
+        raise AssertionError("no document here")
+
+    def look(self, inode: Inode) -> None:
+        raise AssertionError("no document here")
+
+
 class FakeDownloader:
     """Fills gaps from the bytes that Drive has."""
 
     def __init__(self) -> None:
+        self.documents = FakeDocuments()
         self.remote: dict[RevisionId, bytes] = {}
         self.targets: dict[Inode, str] = {}
         self.fetched: list[tuple[int, int]] = []

@@ -183,15 +183,17 @@ class Encoder:
 
     def attr(self, attributes: Attributes) -> bytes:
         """struct fuse_attr_out."""
-        return _ATTR_OUT.pack(self._valid_s, 0, 0, *self._fields(attributes))
+        return _ATTR_OUT.pack(self._valid_s if attributes.measured else 0, 0, 0, *self._fields(attributes))
 
     def entry(self, attributes: Attributes) -> bytes:
         """struct fuse_entry_out. Inode numbers are never used again, so there is one generation."""
         valid_s = self._valid_s
-        return _ENTRY_OUT.pack(attributes[0], 0, valid_s, valid_s, 0, 0, *self._fields(attributes))
+        return _ENTRY_OUT.pack(
+            attributes[0], 0, valid_s, valid_s if attributes.measured else 0, 0, 0, *self._fields(attributes)
+        )
 
     def _fields(self, attributes: Attributes) -> tuple[int, ...]:
-        inode, kind, mode, links, size_bytes, mtime_ns, ctime_ns = attributes
+        inode, kind, mode, links, size_bytes, mtime_ns, ctime_ns, _ = attributes
         mtime_s, mtime_rest = divmod(mtime_ns, _NS)
         ctime_s, ctime_rest = divmod(ctime_ns, _NS)
         mtime_s &= 0xFFFFFFFFFFFFFFFF  # before 1970
