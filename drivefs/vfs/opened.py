@@ -115,7 +115,9 @@ class OpenFiles:
         """A file loses its name, and perhaps its place on Drive: who has it open can fetch its bytes all the same.
         Part of the caller's transaction."""
         with self._lock:
-            if node.inode in self._table and node.kind is Kind.FILE and node.generation is None and node.revision:
+            if node.kind is not Kind.FILE or node.export is not None or node.generation is not None:
+                return
+            if node.inode in self._table and node.revision:
                 self._store.remote_content(node).close()
 
     def forget_unnamed(self, inode: Inode) -> None:
@@ -136,6 +138,15 @@ class OpenFiles:
         """Whether the inode's content is being written."""
         opened = self._table.get(inode)
         return opened is not None and opened.dirty
+
+    def load_if_exported(self, opened: OpenFile) -> bool:
+        """`load`, but for a Google document that has no content yet; whether it is loaded."""
+        with self._lock:
+            node = self._store.nodes.get(opened.inode)
+            if opened.file is None and node.export is not None and node.generation is None:
+                return False
+            self.load(opened)
+            return True
 
     def load(self, opened: OpenFile) -> ContentFile:
         """The live content of an inode; the caller holds its lock. Raises CacheDamaged, CacheFull."""

@@ -64,10 +64,8 @@ class Reading:
         """Have the live content of an open file at hand; a Google document is exported first. Raises DriveError,
         CacheDamaged, CacheFull."""
         while True:
-            with opened.lock, self._store.db.transaction_lock():
-                node = self._store.nodes.get(opened.inode)
-                if opened.file is not None or node.export is None or node.generation is not None:
-                    self._opened.load(opened)
+            with opened.lock:
+                if self._opened.load_if_exported(opened):
                     return
             self._downloader.documents.ensure(opened.inode)
 
