@@ -17,7 +17,17 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from bench import cases_life, cases_programs, cases_reading, cases_scale, cases_writing, growth, report, systems
+from bench import (
+    cases_life,
+    cases_programs,
+    cases_reading,
+    cases_scale,
+    cases_stream,
+    cases_writing,
+    growth,
+    report,
+    systems,
+)
 from bench.measured import Case, Network
 from bench.results import OURS, Results, Run, merge_into
 from bench.systems import System
@@ -53,7 +63,7 @@ def makers(peer: str | None, command: str | None) -> dict[str, Maker]:
 def all_cases(quick: bool) -> dict[str, Case]:
     """Every case that stands for itself, by its name."""
     found: dict[str, Case] = {}
-    for room in (cases_writing, cases_reading, cases_life, cases_scale, cases_programs):
+    for room in (cases_writing, cases_reading, cases_life, cases_stream, cases_scale, cases_programs):
         found |= room.cases(quick)
     return found
 
