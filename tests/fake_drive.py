@@ -294,14 +294,16 @@ class FakeDrive:
 
         self._call("trash", effect)
 
-    def delete(self, file_id: DriveId) -> None:
-        def effect() -> None:
+    def delete(self, file_id: DriveId) -> bool:
+        def effect() -> bool:
             if file_id in self.files:
                 self.log.append(("delete", self.files[file_id].name))
                 del self.files[file_id]
                 self._changed.append(file_id)
+                return True
+            return False
 
-        self._call("delete", effect)
+        return self._call("delete", effect)
 
     def upload_small(self, target: UploadTarget, content: Content) -> RemoteFile:
         data = content.read_at(0, content.size_bytes)

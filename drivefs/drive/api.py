@@ -121,8 +121,8 @@ class Drive(Protocol):
         """Into the trash; a file that is gone already is no error."""
         ...
 
-    def delete(self, file_id: DriveId) -> None:
-        """For good, past the trash; a file that is gone already is no error."""
+    def delete(self, file_id: DriveId) -> bool:
+        """For good, past the trash; False when it was not there."""
         ...
 
     # --- uploading ---

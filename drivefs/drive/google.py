@@ -208,14 +208,15 @@ class GoogleDrive:
     def trash(self, file_id: DriveId) -> None:
         self._remove(self._service.trash(file_id))
 
-    def delete(self, file_id: DriveId) -> None:
-        self._remove(self._service.delete(file_id))
+    def delete(self, file_id: DriveId) -> bool:
+        return self._remove(self._service.delete(file_id))
 
-    def _remove(self, call: Call) -> None:
+    def _remove(self, call: Call) -> bool:
         try:
             self._tell(call, expected=(200, 204))
         except RemoteNotFound:
-            return  # it is gone, as it should be
+            return False  # it is gone, as it should be
+        return True
 
     # --- uploading ---
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 
-from drivefs.model import DriveId, Generation, Inode, Kind, RemoteFile, SessionUri
+from drivefs.model import FOLDER_MIME, DriveId, Generation, Inode, Kind, RemoteFile, RevisionId, SessionUri
 from drivefs.store.claim import Claim
 from drivefs.store.content_file import ContentFile
 from drivefs.store.generations import State
@@ -220,10 +220,15 @@ class Journal(Points):
             self._content.supersede(job.generation)
         self._db.run("UPDATE jobs SET session = NULL, session_generation = NULL WHERE inode = ?", (source.inode,))
         self._nodes.update(source.inode, drive_id=None)
+        left = self._leave_nameless(drive_id, source.kind, source.revision)
+        if job is not None and job.tried_md5 is not None:
+            self._db.run("UPDATE jobs SET tried_md5 = ? WHERE inode = ?", (job.tried_md5, left.inode))
+
+    def _leave_nameless(self, drive_id: DriveId | None, kind: Kind, revision: RevisionId | None) -> Node:
         left = self._nodes.add(
             parent=None,
             name=None,
-            kind=source.kind,
+            kind=kind,
             mode=0,
             size_bytes=0,
             mtime_ns=0,
@@ -231,11 +236,10 @@ class Journal(Points):
             ours=True,
             drive_id=drive_id,
             confirmed_ns=None,
-            revision=source.revision,
+            revision=revision,
         )
         self._enqueue(left, Barrier.MOUNT, renew=True)
-        if job is not None and job.tried_md5 is not None:
-            self._db.run("UPDATE jobs SET tried_md5 = ? WHERE inode = ?", (job.tried_md5, left.inode))
+        return left
 
     def removed(self, node: Node) -> None:
         """A node lost its name: nothing more of it is sent, and what Drive has of it goes. A frozen one waits."""
@@ -405,6 +409,12 @@ class Journal(Points):
                     self._nodes.remove(inode)
                 else:
                     self._nodes.update(inode, drive_id=None, confirmed_ns=None)
+
+    def came_late(self, remote: RemoteFile) -> None:
+        """A create has worked after its file was removed here: that is deleted. Part of the caller's transaction."""
+        self._db.run("DELETE FROM disowned WHERE drive_id = ?", (remote.id,))
+        kind = Kind.FOLDER if remote.mime_type == FOLDER_MIME else Kind.FILE
+        self._leave_nameless(remote.id, kind, remote.revision)
 
     def forgotten(self, inode: Inode) -> None:
         """A node that only differed in its name or attributes is gone from Drive: nothing is left to say."""

@@ -32,6 +32,9 @@ LULL_NS = 100_000_000
 BURST_NS = 1_000_000_000
 """For so long after its beginning a burst has the machine for itself."""
 
+SESSION_NS = 8 * 86_400 * 10**9
+"""Longer than any session lives."""
+
 PAGE_JOBS = 64
 """Read at a time: the uploader seldom looks further than what it can start."""
 
@@ -234,6 +237,19 @@ class Queue:
         """Try again now what was postponed: the person asks."""
         self._db.run("UPDATE jobs SET ready_ns = 0 WHERE attempts > 0")
         self.changed.set()
+
+    # --- what was removed before Drive had it ---
+
+    def disown(self, drive_id: DriveId) -> None:
+        """Should a create with this ID, whose reply never came, work after all, its file goes."""
+        self._db.run("INSERT OR REPLACE INTO disowned VALUES (?, ?)", (drive_id, time.time_ns()))
+
+    def disowned(self) -> set[DriveId]:
+        return {DriveId(row[0]) for row in self._db.rows("SELECT drive_id FROM disowned")}
+
+    def forget_disowned(self) -> None:
+        """A session lives one week (drive-api: Uploads): no create comes later than that."""
+        self._db.run("DELETE FROM disowned WHERE since_ns < ?", (time.time_ns() - SESSION_NS,))
 
     # --- what the uploader asks ---
 

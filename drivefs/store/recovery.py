@@ -65,6 +65,10 @@ def recover(
         for row in db.rows("SELECT inode FROM nodes WHERE parent IS NULL AND inode != ?", (ROOT_INODE,)):
             if row[0] not in in_use:
                 journal.forget_unnamed(Inode(row[0]))
+        for inode in in_use:
+            node = nodes.find(inode)
+            if node is not None and node.frozen:
+                journal.keep_frozen(inode)
         for row in db.rows(
             "SELECT g.generation, g.inode, g.state, l.state AS live FROM generations g"
             " LEFT JOIN nodes h ON h.inode = g.inode LEFT JOIN generations l ON l.generation = h.generation"
@@ -92,6 +96,7 @@ def recover(
         _seal(db, nodes, content, journal, file, apart=apart)
         interrupted += 1
     _measure_sealed(db, nodes, content, journal, in_use)
+    journal.forget_disowned()
     journal.unpark_all()
     unsure = _hold(db, journal, changed)
     orphans = _quarantine_orphans(db, content, quarantine)

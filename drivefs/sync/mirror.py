@@ -247,7 +247,9 @@ class Mirror:
         if parent is not None and parent.unnamed:
             parent = None  # removed here: should it come back, it is listed anew
         if node is None:
-            if parent is not None and parent.kind is Kind.FOLDER and not file.trashed:
+            if file.id in self._store.journal.disowned():
+                self._store.journal.came_late(file)
+            elif parent is not None and parent.kind is Kind.FOLDER and not file.trashed:
                 self._add(file, parent)
             return
         if node.remote_version is not None and 0 < file.version <= node.remote_version:

@@ -71,11 +71,12 @@ class Pages:
             key=lambda file: (file.created_ns, file.id),
         )
         known = nodes.inodes_of(list({file.id for file in items} | {file.parent for file in items if file.parent}))
+        disowned = self._store.journal.disowned()
         rows: dict[DriveId, list[Any]] = {}
         single: list[RemoteFile] = []
         for file in items:
             parent = known.get(file.parent) if file.parent is not None else None
-            if file.id in known:
+            if file.id in known or file.id in disowned:
                 single.append(file)
             elif parent is not None and parent[1]:
                 row = self._row(file, parent[0])

@@ -96,8 +96,9 @@ class Publisher:
             trashed = node.confirmed_ns is not None
             if trashed or self._is_changed(node):
                 self._drive.trash(node.drive_id)
-            else:
-                self._drive.delete(node.drive_id)  # made by us a moment ago, if it is there at all: no trace of it
+            elif not self._drive.delete(node.drive_id):
+                # Made by us a moment ago, if it is there at all: no trace of it, also if it comes later.
+                self._store.journal.disown(node.drive_id)
             self._store.journal.removal_published(node.inode, trashed=trashed)
 
     def _is_leaving(self, remote: RemoteFile) -> bool:
