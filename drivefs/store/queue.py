@@ -276,6 +276,15 @@ class Queue:
             after = rows[-1]["seq"]
             limit -= PAGE_JOBS
 
+    def removals(self, limit: int) -> list[Job]:
+        """The first `limit` jobs that take a file of ours away from Drive, in publish order."""
+        rows = self._db.rows(
+            "SELECT j.* FROM jobs j JOIN nodes n ON n.inode = j.inode WHERE n.parent IS NULL AND n.kind = 'file'"
+            " AND n.ours AND n.confirmed_ns IS NOT NULL AND j.state = ? ORDER BY j.seq LIMIT ?",
+            (JobState.WAITING.value, limit),
+        )
+        return [_job(row) for row in rows]
+
     def owed_since(self, after_seq: int) -> float:
         """The smallest `since_seq` of what replaces a name and comes behind `after_seq`; infinite if nothing does."""
         row = self._db.row(

@@ -70,6 +70,19 @@ class Planner:
         plan.first = [each for each in free if each not in batch]
         return batch, plan.next_ns / 1e9 - self._clock()
 
+    def removals(self, busy: Set[Inode], busy_ids: Set[DriveId], needed_bytes: int) -> list[Ready]:
+        """What may be removed before its turn, so that a full Drive has room for what it waits for: files that this
+        mount made, oldest first, and no more than that takes."""
+        chosen: list[Ready] = []
+        for job in self._store.journal.removals(WINDOW_JOBS):
+            node = self._store.nodes.get(job.inode)
+            if needed_bytes <= 0:
+                break
+            if job.inode not in busy and node.drive_id not in busy_ids:
+                chosen.append(Ready(job, node, large=False, needed=False, above=frozenset()))
+                needed_bytes -= node.size_bytes
+        return chosen
+
     def _look(self, busy: Set[Inode], busy_ids: Set[DriveId], points: Sequence[Point], horizon_s: float) -> Plan:
         now_s = self._clock()
         now_ns = int(now_s * 1e9)

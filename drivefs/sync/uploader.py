@@ -111,6 +111,7 @@ class Uploader:
         self._streaming = streaming
         self._trash_lock = threading.Lock()  # one sweep at a time
         self._next_sweep_s = 0.0  # the dispatcher's own
+        self._needed_bytes = 0  # for which a full Drive has no room; one assignment
         self._publisher = Publisher(store, self._drive, mirror)
         self._planner = Planner(store, clock)
         self._executor = executor
@@ -181,16 +182,19 @@ class Uploader:
     def dispatch(self) -> float:
         """Start what may start now; returns the seconds until there may be more, if nothing changes before."""
         pause = self.paused
+        with self._lock:
+            busy = set(self._active)
+            busy_ids = {each.drive_id for each in self._active.values() if each.drive_id is not None}
+            small = sum(1 for each in self._active.values() if each.size_bytes <= SMALL_LIMIT_BYTES)
         if pause is not None:
+            needed_bytes, self._needed_bytes = self._needed_bytes, 0
+            if needed_bytes:
+                self._start(self._planner.removals(busy, busy_ids, needed_bytes))
             return pause.until_s - self._clock()
         now_ns = int(self._clock() * 1e9)
         burst_over_ns = self._store.journal.burst_over_ns()
         if now_ns < burst_over_ns < now_ns + BURST_NS:
             return (burst_over_ns - now_ns) / 1e9
-        with self._lock:
-            busy = set(self._active)
-            busy_ids = {each.drive_id for each in self._active.values() if each.drive_id is not None}
-            small = sum(1 for each in self._active.values() if each.size_bytes <= SMALL_LIMIT_BYTES)
         free_small, free_large = SMALL_AT_ONCE - small, LARGE_AT_ONCE - (len(busy) - small)
         if free_large > 0 and not self._store.journal.has_larger(SMALL_LIMIT_BYTES):
             free_large = 0
@@ -268,7 +272,11 @@ class Uploader:
             log.error("The cache cannot give %s: %s", self._store.nodes.path(job.inode), error)
             journal.park(self._holder(job), str(error))
         except QueueBlocked as error:
-            swept = error.reason == "storageQuotaExceeded" and self._sweep(claim.size_bytes if claim else 1)
+            needed_bytes = claim.size_bytes if claim is not None else 1
+            full = error.reason == "storageQuotaExceeded"
+            swept = full and self._sweep(needed_bytes)
+            if full and not swept:
+                self._needed_bytes = needed_bytes
             self._postpone(job, error, None if swept else self._note_pause(error))
         except DrivefsError as error:
             self._postpone(job, error, self._note_pause(error))

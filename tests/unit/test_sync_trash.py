@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from drivefs.errors import QueueBlocked
-from drivefs.model import TrashLimit
+from drivefs.model import RemoteFile, TrashLimit, UploadTarget
 from drivefs.sync.trash import REGRET_S
-from tests.fake_drive import ROOT
+from tests.fake_drive import ROOT, FakeDrive
 from tests.house import House
 
 
@@ -96,3 +96,47 @@ def test_trash_on_a_full_drive_without_anything_of_ours_lets_the_queue_wait(tmp_
     house.write("checkpoint", b"1234567")
     house.dispatch()
     assert house.uploader.paused is not None
+
+
+class FullDrive(FakeDrive):
+    """Has room for `limit_bytes`; what lies in the trash counts."""
+
+    def _perform(self, target: UploadTarget, data: bytes | None) -> RemoteFile:
+        used = sum(len(self.content(file.id)) for file in self.files.values() if file.revision is not None)
+        if data is not None and self.limit_bytes is not None and used + len(data) > self.limit_bytes:
+            raise QueueBlocked("Drive is full.", reason="storageQuotaExceeded")
+        return super()._perform(target, data)
+
+
+def test_trash_gets_what_was_removed_before_its_turn_where_a_full_drive_has_no_room_for_what_it_waits_for(
+    tmp_path: Path,
+) -> None:
+    house = House(tmp_path / "cache", FullDrive(limit_bytes=100))
+    for name in ("oldest", "older", "old"):
+        house.write(name, b"x" * 30)
+        house.drain()
+    house.write("new", b"y" * 30)
+    house.remove("oldest")
+    house.remove("older")
+    for _ in range(10):
+        if "new" in house.drive.names():
+            break
+        assert "older" in house.drive.names(), "more was removed than the new one takes"
+        house.dispatch()
+        house.now += 20
+    assert "new" in house.drive.names()
+    house.drain()
+    assert sorted(house.drive.names()) == ["new", "old"]
+
+
+def test_trash_gets_nothing_of_others_for_room(tmp_path: Path) -> None:
+    house = House(tmp_path / "cache", FullDrive(limit_bytes=100))
+    theirs = house.drive.put("theirs", b"x" * 90)
+    house.mirror.poll()
+    house.write("new", b"y" * 30)
+    house.remove("theirs")
+    for _ in range(10):
+        house.dispatch()
+        house.now += 30
+    assert not house.drive.files[theirs].trashed
+    assert list(house.drive.names()) == ["theirs"]
