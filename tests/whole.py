@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from unittest import mock
 
-from drivefs.model import ROOT_INODE, TrashLimit
+from drivefs.model import ROOT_INODE, DriveId, RemoteFile, TrashLimit, UploadTarget
 from drivefs.store.content import ContentStore
 from drivefs.store.store import Store
 from drivefs.sync.downloader import Downloader
@@ -73,6 +73,8 @@ class WatchedDrive(FakeDrive):
         super().__init__()
         self.grain_bytes = GRAIN_BYTES
         self.watch: Callable[[str, str], None] = lambda when, method: None
+        self.replaced: Callable[[DriveId, bytes], None] = lambda drive_id, data: None
+        """Called when a content has taken the place of another one."""
 
     def _call(self, method: str, effect: Callable[[], T]) -> T:
         def watched() -> T:
@@ -83,6 +85,14 @@ class WatchedDrive(FakeDrive):
         self.watch("before", method)
         return super()._call(method, watched)
 
+    def _perform(self, target: UploadTarget, data: bytes | None) -> RemoteFile:
+        there = self.files.get(target.id)
+        before = self.content(target.id) if there is not None and there.revision is not None else None
+        remote = super()._perform(target, data)
+        if data is not None and before is not None and before != data:
+            self.replaced(target.id, data)
+        return remote
+
     def fork(self) -> WatchedDrive:
         """A Drive of its own in the same state, without faults."""
         other = WatchedDrive()
@@ -90,6 +100,7 @@ class WatchedDrive(FakeDrive):
         other.sessions = copy.deepcopy(self.sessions)
         other._count, other._changed = itertools.count(next(self._count) + 1), list(self._changed)
         other.limit_bytes, other.keep_bytes = self.limit_bytes, self.keep_bytes
+        other.replaced = self.replaced
         return other
 
 

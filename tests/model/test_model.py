@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.model import steps
+from tests.model.order import watched_order
 from tests.model.steps import Bytes, Place, Step
 from tests.model.world import world
 
@@ -109,6 +110,8 @@ class Mount(RuleBasedStateMachine):
         super().__init__()
         self.resources = ExitStack()
         self.world = self.resources.enter_context(world())
+        watch = self.resources.enter_context(watched_order(self.world.whole))
+        self.world.whole.drive.replaced = self.world.noting(watch.shows)
 
     def teardown(self) -> None:
         with self.resources:

@@ -103,6 +103,18 @@ class World:
             while self.handles:
                 self.whole.fs.close(self.handles.pop().fd)
 
+    def noting(self, check: Callable[..., None]) -> Callable[..., None]:
+        """A check that is called where an error is taken for one of the uploader's."""
+
+        def noted(*arguments: object) -> None:
+            try:
+                check(*arguments)
+            except AssertionError as error:
+                self.problems.append(error)
+                raise
+
+        return noted
+
     # --- what must hold ---
 
     def note(self) -> None:
