@@ -132,10 +132,11 @@ class Journal(Points):
     def replaced(self, source: Node, target: Node) -> None:
         """`source` was renamed over `target`, which has lost its name. Both are given as they are now."""
         with self._db.transaction():
-            if source.parent is not None and self._nodes.frozen_in(source.parent, source.name):
+            frozen = self._nodes.frozen_in(source.parent, source.name) if source.parent is not None else []
+            if frozen:
                 older = None if target.frozen else self.find(target.inode)
                 self.removed(target)
-                self._follow(source)
+                self._follow(source, frozen[-1])
                 if older is not None:
                     self._inherit(source.inode, older)
             elif target.drive_id is None:
@@ -188,10 +189,10 @@ class Journal(Points):
         if old_job is not None:
             self._inherit(node.inode, old_job)
 
-    def _follow(self, source: Node) -> None:
-        """`source` has the name of a frozen node, and takes its place on Drive once that is there."""
+    def _follow(self, source: Node, frozen: Node) -> None:
+        """`source` has the name of `frozen`, and takes its place on Drive once that is there."""
         generation = None
-        if self._is_temporary(source):
+        if source.kind is frozen.kind and self._is_temporary(source):
             if source.drive_id is not None:
                 self._abandon(source)
                 source = self._nodes.update(source.inode, **NOT_ON_DRIVE)
