@@ -1,0 +1,53 @@
+"""Writers, renamers, readers, the uploader, the evictor and somebody on Drive at once, through the kernel."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.filesystem import OsFilesystem, read_file
+from tests.mounting import KERNEL, MFUSEPY, Transport, contents, drive_at, entries, md5_of, mounted
+from tests.stress import Stress
+
+STRESS_S = 6.0
+
+
+@pytest.mark.parametrize("transport", [KERNEL, MFUSEPY], ids=lambda transport: transport.name)
+def test_mount_and_drive_agree_after_all_at_once(transport: Transport, tmp_path: Path) -> None:
+    reason = transport.why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    with drive_at(tmp_path / "drive") as drive, mounted(drive, transport, tmp_path / "mount") as mount:
+        drive.admin.make_folder("theirs")
+        mount.umount()
+        mount.environment["DRIVEFS_CACHE_SIZE"] = "2M"
+        mount.mount()
+        drive.admin.add_fault("error", status=503, every=40)
+        drive.admin.add_fault("reset_after", every=60)
+        drive.admin.add_fault("error", status=403, reason="userRateLimitExceeded", every=90)
+        stress = Stress(OsFilesystem(mount.path), lambda name, data: edit(name, data))
+
+        def edit(name: str, data: bytes) -> None:
+            drive.admin.put_file(f"theirs/{name}", data)
+
+        stress.run(STRESS_S)
+        assert stress.done > 100
+        drive.admin.clear_faults()
+        mount.flush()
+        mount.command("refresh", mount.path)
+        files = {path: entry for path, entry in entries(mount.path).items() if entry.kind == "file"}
+        assert sorted(files) == sorted(stress.wanted)
+        for path, data in stress.wanted.items():
+            assert read_file(OsFilesystem(mount.path), path) == data, path
+        assert drive.contents() == contents(entries(mount.path))
+        assert {os.path.basename(path) for path in drive.trash()} <= {os.path.basename(p) for p in stress.removed}
+        told = mount.status()
+        assert (told["queue"]["files"], told["queue"]["writing_files"]) == (0, 0)
+        assert told["restarts"] == 0
+        mount.command("cache", "clear", mount.path)
+        assert mount.status()["cache"]["clean_bytes"] == 0, "somebody has left a file open"
+        assert {path: md5_of(mount.path / path) for path in files} == {
+            path: entry.md5 for path, entry in files.items()
+        }
