@@ -29,7 +29,7 @@ from tests.whole import drive_tree, scratch_folder
 
 T = TypeVar("T")
 
-STRESS_S = 6.0
+STRESS_S = 5.0
 LARGE_BYTES = 50_000
 """Instead of some megabytes: what takes a session here."""
 
