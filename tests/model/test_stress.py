@@ -35,7 +35,7 @@ LARGE_BYTES = 50_000
 
 
 class SharedDrive(FakeDrive):
-    """For many threads; each 20th call fails, before or after its effect. Downloads do not: the client repeats them."""
+    """For many threads; each 20th call fails, before or after its effect. Not downloads: the client repeats them."""
 
     def __init__(self) -> None:
         super().__init__()
