@@ -180,5 +180,7 @@ def test_mount_drive_and_cache_agree_after_all_at_once(small: None) -> None:
         assert [tuple(row) for row in stray] == []
         kept = {path.name for path in (mount.store.folder / "content").iterdir()}
         assert kept == {str(row[0]) for row in db.rows("SELECT generation FROM generations")}
-        mount.store.evict(1 << 40)
-        assert mount.store.content.clean_bytes() == 0, "somebody has left a file open"
+        end_s = time.monotonic() + 20
+        while mount.store.content.clean_bytes():  # what was brought ahead of readers may be on its way still
+            assert time.monotonic() < end_s, "somebody has left a file open"
+            mount.evict()
