@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from drivefs.drive.api import Drive
 from drivefs.errors import DriveError, Refused, SignInNeeded
@@ -21,6 +20,7 @@ from drivefs.sync.exports import FORMATS, with_extension
 from drivefs.sync.listing import Listings
 from drivefs.sync.metadata import Attributes, attributes, node_values, remote_meta, told_place, wanted_name
 from drivefs.sync.names import local_name, shown_name
+from drivefs.sync.space import Space, SpaceWatch
 
 log = logging.getLogger(__name__)
 
@@ -31,20 +31,8 @@ IDLE_POLL_S = 60.0
 IDLE_PARTS = 10.0
 """Nobody looks: a tenth of the idle time, up to a minute. Whoever comes back lets it poll at once."""
 
-SPACE_EVERY_S = 60.0
-"""Drive's quota is asked for once a minute."""
-
-
-@dataclass(frozen=True, slots=True)
-class Space:
-    """How full Drive is."""
-
-    total_bytes: int
-    free_bytes: int
-
-
-UNLIMITED_BYTES = 1 << 50
-"""Shown as the size of a Drive without a limit."""
+ANEW_EVERY_S = 600.0
+"""Everything is listed anew no more often than this, whatever a server says of its own tokens."""
 
 
 class Mirror:
@@ -68,8 +56,8 @@ class Mirror:
         self._used_s = monotonic()
         self._hasten = threading.Event()
         self._missed: dict[DriveId, RemoteFile] = {}  # changed while open for writing here; guarded by the database
-        self._space: Space | None = None
-        self._space_wanted = threading.Event()
+        self._space = SpaceWatch(self._drive, monotonic)
+        self._anew_s: float | None = None  # when everything was last listed anew; guarded by _polling
         self.offline: str | None = None
         """Why Drive could not be asked at the last try, in words; None when it answered."""
 
@@ -122,16 +110,14 @@ class Mirror:
     def run(self, stop: threading.Event) -> None:
         """Follow the changes feed until `stop` is set and `wake` called."""
         polled_s = self._monotonic()
-        space_s = polled_s + POLL_S  # the first moments are for who waits for a listing
         poll = not self.listings.flat.is_new()  # otherwise the feed's place was asked for a moment ago
         while not stop.is_set():
             try:
                 if poll:
                     polled_s = self._monotonic()
                     self.poll()
-                if self._monotonic() >= space_s or self._space_wanted.is_set():
+                if self._space.is_due():
                     self.ask_space()
-                    space_s = self._monotonic() + SPACE_EVERY_S
             except (DriveError, SignInNeeded) as error:
                 if self.offline is None:
                     log.warning("Drive's changes cannot be followed for now: %s", error)
@@ -191,6 +177,8 @@ class Mirror:
             try:
                 page = self._drive.changes(token)
             except Refused as error:
+                if self._anew_s is not None and self._monotonic() - self._anew_s < ANEW_EVERY_S:
+                    raise
                 log.warning("Drive no longer knows the place in its changes feed (%s): listing anew.", error)
                 self._start_over()
                 return count
@@ -208,6 +196,7 @@ class Mirror:
 
     def _start_over(self) -> None:
         token = self._drive.start_page_token()
+        self._anew_s = self._monotonic()
         with self._store.db.transaction():
             self._store.db.set_setting("changes_token", token)
             self.listings.start_over()
@@ -432,18 +421,13 @@ class Mirror:
 
     def ask_space(self) -> None:
         """Ask Drive for its quota. Raises DriveError."""
-        self._space_wanted.clear()
-        about = self._drive.about()
-        if about.limit_bytes is None:
-            self._space = Space(UNLIMITED_BYTES, UNLIMITED_BYTES - about.usage_bytes)
-        else:
-            self._space = Space(about.limit_bytes, max(0, about.limit_bytes - about.usage_bytes))
+        self._space.ask()
 
     def space(self) -> Space | None:
         """As last heard; None when Drive has not said yet."""
-        return self._space
+        return self._space.known
 
     def want_space(self) -> None:
         """Somebody asks, and does not know it yet: Drive is asked soon. Returns at once."""
-        self._space_wanted.set()
+        self._space.want()
         self._hasten.set()

@@ -9,7 +9,7 @@ import pytest
 
 from drivefs.errors import Refused, RemoteNotFound
 from drivefs.model import ROOT_INODE, About, Kind
-from drivefs.sync.mirror import IDLE_POLL_S, POLL_S, Mirror
+from drivefs.sync.mirror import ANEW_EVERY_S, IDLE_POLL_S, POLL_S, Mirror
 from tests.fake_drive import ROOT, FakeDrive
 from tests.house import House
 
@@ -116,6 +116,20 @@ def test_mirror_lists_anew_when_the_token_is_refused(house: House, refusal: Exce
     house.drive.put("newer", b"n")
     house.mirror.poll()
     assert shown(house) == {"d", "new", "newer"}
+
+
+def test_mirror_lists_anew_no_more_than_now_and_then(house: House) -> None:
+    refusal = ("before", Refused("Invalid token.", status=400))
+    now = [0.0]
+    mirror = Mirror(house.store, house.drive, monotonic=lambda: now[0])
+    house.drive.fail("changes", refusal, refusal, refusal)
+    mirror.poll()
+    with pytest.raises(Refused):
+        mirror.poll()
+    house.drive.calls.clear()
+    now[0] += ANEW_EVERY_S
+    mirror.poll()
+    assert house.drive.calls == ["changes", "start_page_token"]
 
 
 def test_mirror_tells_twins_apart_the_same_way_each_time(tmp_path: Path) -> None:
