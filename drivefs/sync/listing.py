@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 QUERY_FOLDERS = 50
 """Folders asked for in one query (drive-api: files.list)."""
 
+NEAR_FOLDERS = 8
+"""Folders around a walker in the first query; from then on as many as came in one page."""
+
 HEAD_START_S = 5.0
 """Who walks through folder after folder waits this long for the flat listing: it may know all of them at once."""
 
@@ -62,11 +65,12 @@ class Listings:
         self._quiet = threading.Condition(self._lock)
         # Guarded by _lock:
         self._asking: dict[Inode, Future[None]] = {}
-        self._waited_for = 0  # folders that are asked for because somebody waits
+        self._waited_for = 0  # folders that are asked for because somebody waits who does not go through all
         self._walked: LRUCache[Inode, int] = LRUCache(1_000)  # how many folders in a folder were asked for
         self._read: TTLCache[Inode, bool] = TTLCache(1_000, WALK_S, timer=monotonic)  # listed for a reader of entries
         self._near: deque[Node] = deque(maxlen=4)  # asked for by a walker: what is around them comes next
         self._refused: set[Inode] = set()  # of the thread of `run`
+        self._near_folders = NEAR_FOLDERS  # of the thread of `run`
         self._wake = threading.Event()
 
     # --- what nobody waits for ---
@@ -99,7 +103,8 @@ class Listings:
         """The next piece of work, a request or so; whether there was any. Raises DriveError, SignInNeeded."""
         near = self._take_near()
         if near:
-            self._ask_many(near)
+            page_count = self._ask_many(near)
+            self._near_folders = QUERY_FOLDERS if page_count == 1 else max(1, len(near) // page_count)
             return True
         with self._lock:
             self._quiet.wait_for(lambda: not self._waited_for or self._near)
@@ -140,18 +145,20 @@ class Listings:
                 mine = future is None
                 if future is None:
                     future = self._asking[inode] = Future()
-                    self._waited_for += 1
                     if walking:
                         self._near.append(folder)
                         self._quiet.notify_all()
+                    else:
+                        self._waited_for += 1
             if mine:
                 self._wake.set()
                 try:
                     self._ask([folder], self._reader)
                 finally:
-                    with self._lock:
-                        self._waited_for -= 1
-                        self._quiet.notify_all()
+                    if not walking:
+                        with self._lock:
+                            self._waited_for -= 1
+                            self._quiet.notify_all()
                 return
             # Whoever asks has perhaps asked for more than this folder: its failure is not ours.
             if future.exception() is None:
@@ -175,8 +182,8 @@ class Listings:
         if asked is None or asked.parent is None:
             return []
         nodes = self._store.nodes
-        below = nodes.unlisted_after(asked.inode, "", QUERY_FOLDERS // 2)
-        beside = nodes.unlisted_after(asked.parent, asked.name or "", QUERY_FOLDERS - len(below))
+        below = nodes.unlisted_after(asked.inode, "", self._near_folders // 2)
+        beside = nodes.unlisted_after(asked.parent, asked.name or "", self._near_folders - len(below))
         return self._claim([*below, *beside])
 
     def _claim(self, folders: list[Node]) -> list[Node]:
@@ -187,23 +194,22 @@ class Listings:
                 self._asking[folder.inode] = Future()
         return claimed
 
-    def _ask_many(self, folders: list[Node]) -> None:
-        """One query for all; where Drive does not like it, one each. Raises DriveError."""
+    def _ask_many(self, folders: list[Node]) -> int:
+        """One query for all; where Drive does not like it, one each. The number of pages. Raises DriveError."""
         try:
-            self._ask(folders, self._background)
+            return self._ask(folders, self._background)
         except Refused as error:
             if len(folders) == 1:
                 log.info("Drive does not list the folder %s: %s", folders[0].drive_id, error)
                 self._refused.add(folders[0].inode)
-                return
-            for folder in self._claim(folders):
-                self._ask_many([folder])
+                return 1
+            return sum(self._ask_many([folder]) for folder in self._claim(folders))
 
-    def _ask(self, folders: Sequence[Node], drive: Drive) -> None:
-        """List folders that were claimed, and tell those who wait for them."""
+    def _ask(self, folders: Sequence[Node], drive: Drive) -> int:
+        """List folders that were claimed, and tell those who wait for them. The number of pages."""
         error: BaseException | None = None
         try:
-            self._list(folders, drive)
+            return self._list(folders, drive)
         except BaseException as caught:
             error = caught
             raise
@@ -216,7 +222,7 @@ class Listings:
                 else:
                     future.set_exception(error)
 
-    def _list(self, folders: Sequence[Node], drive: Drive) -> None:
+    def _list(self, folders: Sequence[Node], drive: Drive) -> int:
         nodes, db = self._store.nodes, self._store.db
         wanted = {folder.inode for folder in folders}
         ids = [folder.drive_id for folder in folders if folder.drive_id is not None]
@@ -224,13 +230,14 @@ class Listings:
             since = self.pages.moment()
             # Only what was here before Drive was asked can be missing in its answer.
             unseen = {drive_id: inode for folder in folders for drive_id, inode in nodes.confirmed_in(folder.inode)}
-        incomplete = False
+        incomplete, page_count = False, 0
         for page in pages(lambda token: drive.list_children(ids, token)):
             with db.transaction():
                 self.pages.apply(page.files, since)
             for file in page.files:
                 unseen.pop(file.id, None)
             incomplete = incomplete or page.incomplete
+            page_count += 1
             self._store.relieve()
         with db.transaction():
             for inode in () if incomplete else unseen.values():
@@ -240,3 +247,4 @@ class Listings:
             for inode in wanted:
                 if nodes.find(inode) is not None:
                     nodes.update(inode, listed=True)
+        return page_count

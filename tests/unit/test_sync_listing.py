@@ -13,7 +13,7 @@ import pytest
 from drivefs.errors import BadReply, Refused, RemoteNotFound, Unreachable
 from drivefs.model import ROOT_INODE, DriveId, ListPage
 from drivefs.sync.flat import AGAIN_S
-from drivefs.sync.listing import HEAD_START_S, WALK_S, Listings
+from drivefs.sync.listing import HEAD_START_S, NEAR_FOLDERS, WALK_S, Listings
 from tests.fake_drive import ROOT, FakeDrive
 from tests.house import House
 
@@ -209,9 +209,28 @@ def test_listing_asks_for_the_folders_around_a_walker_many_at_once(tmp_path: Pat
     drive.calls.clear()
     for number in range(120):
         house.mirror.ensure_listed(house.node(f"d{number:03d}").inode)
-        if number in (1, 52, 103):
+        if number in (1, 10, 61, 112):
             assert house.mirror.listings.step()
-    assert drive.calls.count("list_children") <= 8
+    assert drive.calls.count("list_children") <= 9
+    assert_all_known(house)
+
+
+def test_listing_around_a_walker_asks_for_as_many_folders_as_fit_a_page(tmp_path: Path) -> None:
+    drive = FakeDrive()
+    fill(drive, 20, 6)
+    house = House(tmp_path / "cache", drive)
+    house.store.db.set_setting("listing", "done")
+    drive.page_files = 12
+    for number in range(2):
+        house.mirror.ensure_listed(house.node(f"d{number:03d}").inode)
+    drive.calls.clear()
+    assert house.mirror.listings.step()
+    assert drive.calls.count("list_children") == NEAR_FOLDERS * 6 / drive.page_files
+    house.mirror.ensure_listed(house.node(f"d{2 + NEAR_FOLDERS:03d}").inode)
+    drive.calls.clear()
+    assert house.mirror.listings.step()
+    assert drive.calls.count("list_children") == 1
+    list_all(house)
     assert_all_known(house)
 
 
