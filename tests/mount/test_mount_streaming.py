@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounting import KERNEL, MFUSEPY, Drive, Mounted, Transport, drive_at, mounted
+from tests.mounting import KERNEL, MFUSEPY, Drive, Mounted, Transport, drive_at, mounted, wait_for_end
 
 MIB = 1 << 20
 SIZE_BYTES = 40 * MIB
@@ -98,3 +99,25 @@ def test_process_that_is_killed_in_mid_stream_goes_on_from_there(drive: Drive, m
     mount.flush()
     assert drive.contents()[name] == ("file", hashlib.md5(data).hexdigest())
     assert arrived(drive) < SIZE_BYTES + 2 * MIB, "what Drive had was sent again"
+
+
+@pytest.mark.parametrize("transport", [KERNEL], indirect=True, ids=lambda transport: transport.name)
+@pytest.mark.parametrize("changed", [False, True], ids=["went-on", "changed-its-beginning"])
+def test_writer_that_outlives_a_killed_process_in_mid_stream(drive: Drive, mount: Mounted, changed: bool) -> None:
+    """Open files outlive it with the kernel's own protocol."""
+    data = bytearray(os.urandom(SIZE_BYTES))
+    name = f"outlived-{changed}"
+    pid = mount.status()["pid"]
+    fd = os.open(mount.path / name, os.O_WRONLY | os.O_CREAT)
+    write_slowly(drive, fd, bytes(data))
+    os.kill(pid, signal.SIGKILL)
+    assert wait_for_end(pid, 10.0)
+    more = os.urandom(8 * MIB)
+    os.pwrite(fd, more, len(data))
+    if changed:
+        os.pwrite(fd, b"changed", MIB)
+        data[MIB : MIB + 7] = b"changed"
+    os.close(fd)
+    mount.flush()
+    assert drive.contents()[name] == ("file", hashlib.md5(data + more).hexdigest())
+    assert changed or arrived(drive) < SIZE_BYTES + len(more) + 2 * MIB, "what Drive had was sent again"
