@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -37,13 +38,15 @@ class Trainer:
     def __post_init__(self) -> None:
         self._blocks = [os.urandom(MiB) for _ in range(8)]
         self.problem: BaseException | None = None
+        self.enough = threading.Event()
 
     def run(self) -> None:
         """The body of a thread."""
         try:
             began = time.monotonic()
             for step in range(1, self.steps + 1):
-                time.sleep(max(0.0, began + (step - 1) * self.interval_s - time.monotonic()))
+                if self.enough.wait(max(0.0, began + (step - 1) * self.interval_s - time.monotonic())):
+                    return
                 self._save(step)
                 self.saved = step
         except BaseException as error:
@@ -101,8 +104,9 @@ class Watch:
             self.step = latest
             self.advances_s.append(time.monotonic())
 
-    def until(self, end_s: float, emulator: Running) -> None:
-        while time.monotonic() < end_s and not self.problems and self.trainer.problem is None:
+    def until(self, done: Callable[[], bool], emulator: Running) -> None:
+        """Look again and again; no further than to the first problem."""
+        while not done() and not self.problems and self.trainer.problem is None:
             self.look(emulator)
             time.sleep(LOOK_S)
 
@@ -118,7 +122,7 @@ def stream(system: System, emulator: Running, set_bytes: int, interval_s: float,
     began = time.monotonic()
     thread.start()
     end_s = began + interval_s * steps
-    watch.until(end_s, emulator)
+    watch.until(lambda: time.monotonic() >= end_s, emulator)
     thread.join()
     emulator.admin.set_network(shared_bandwidth_bytes_s=None, bandwidth_bytes_s=None)  # the end is not measured
     if trainer.problem is not None:

@@ -99,6 +99,12 @@ SCRIPTS: dict[str, list[Step]] = {
         *(steps.Fault("send", "session", False, 2, 1), write(A, OTHER), write(B, LARGE), Dispatch(5), Dispatch(70)),
         *(steps.Fault("update", "server", True, 0, 1), steps.ChangeMode(A, 0o600), Dispatch(5), Dispatch(70)),
     ],
+    "an overtaken point": [
+        *(write(B), Dispatch(1), steps.Fault("start_session", "unreachable", False, 0, 1)),
+        *(write(C, LARGE), write(B, OTHER), Dispatch(1), write(B, Bytes(4, 60)), steps.Unlink(C)),
+        *save(B, Bytes(5, 70)),
+        *(write(C, SMALL), Dispatch(70), Dispatch(1), Dispatch(1)),
+    ],
     "checkpoints": [
         *(step for number in range(4) for step in (
             steps.MakeFolder(A) if number == 0 else Dispatch(0.3),
