@@ -260,6 +260,7 @@ class Mounted:
                     "waiting_files": waiting.jobs,
                     "waiting_bytes": waiting.size_bytes,
                     "recovered": asdict(self.recovered),
+                    "damaged": str(self._store.damaged) if self._store.damaged is not None else None,
                 }
             )
 

@@ -21,6 +21,7 @@ DrivefsError
 ├── StoreError              the cache folder
 │   ├── CacheInUse          another mount has it
 │   ├── CacheDamaged        a file or a row of it is missing or unreadable
+│   │   └── DatabaseDamaged its database is no database any more
 │   ├── CacheFull           no room on the local disk
 │   └── Changing            the file is written all the time: no one instant of it can be copied
 └── Superseded              the content under an upload was taken back for newer content
@@ -215,6 +216,10 @@ class CacheInUse(StoreError):
 
 class CacheDamaged(StoreError):
     """A file or a row of the cache is missing or cannot be read."""
+
+
+class DatabaseDamaged(CacheDamaged):
+    """The cache's database cannot be read as one."""
 
 
 class CacheFull(StoreError):

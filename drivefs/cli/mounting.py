@@ -173,6 +173,12 @@ def _say_mounted(settings: Settings, log_file: Path | None, ready: Json, made: b
         text += "; nothing waits from last time."
     click.echo(text)
     notify(READY=1, MAINPID=ready["supervisor"] or os.getpid(), STATUS=text)
+    if ready["damaged"]:
+        click.echo(
+            f"drivefs: The cache's database was damaged and is kept as {ready['damaged']}: what waits for Drive "
+            "goes on as far as it could be read, 'drivefs status' lists what is kept aside.",
+            err=True,
+        )
     recovered = ready["recovered"]
     if recovered["lost"] or recovered["orphans"] or recovered["unsure"]:
         click.echo(

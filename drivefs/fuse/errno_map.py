@@ -48,6 +48,7 @@ ERRNO: dict[type[errors.DrivefsError], int] = {
     errors.StoreError: errno.EIO,
     errors.CacheInUse: errno.EBUSY,
     errors.CacheDamaged: errno.EIO,
+    errors.DatabaseDamaged: errno.EIO,
     errors.CacheFull: errno.ENOSPC,
     errors.Changing: errno.EAGAIN,
     errors.Superseded: errno.EIO,

@@ -32,6 +32,7 @@ CHANGED = (
     "it again, or touch it to send it as it is."
 )
 CUT = "It was written just before the power went, and may be torn: copy it into the mount if it is whole."
+DAMAGED = "The cache's database was damaged, and does not say whether Drive has it: copy it into the mount if not."
 UNKNOWN = "The cache does not know what it belongs to: copy it into the mount if you want it."
 
 
@@ -135,12 +136,21 @@ def _seal(
 def _measure_sealed(
     db: Database, nodes: Nodes, content: ContentStore, journal: Journal, in_use: Collection[Inode]
 ) -> None:
-    """The kernel may have written to a file between its seal and its release, unseen."""
-    for row in db.rows(
+    """The kernel may have written to a file between its seal and its release, unseen. It is noted which files it
+    writes: to look at each of many that wait would keep the mount waiting."""
+    query = (
         "SELECT g.generation, g.inode, g.size_bytes FROM generations g"
-        " JOIN nodes n ON n.generation = g.generation WHERE g.state = ?",
-        (State.SEALED.value,),
-    ):
+        " JOIN nodes n ON n.generation = g.generation WHERE g.state = ?"
+    )
+    if db.points.last is None:
+        rows = db.rows(query, (State.SEALED.value,))
+    else:
+        rows = [
+            row
+            for generation in sorted(db.points.changed)
+            for row in db.rows(f"{query} AND g.generation = ?", (State.SEALED.value, generation))
+        ]
+    for row in rows:
         status = content.find_status(Generation(row["generation"]))
         if (
             status is not None
@@ -168,7 +178,8 @@ def _quarantine_orphans(db: Database, content: ContentStore, quarantine: Quarant
     orphans = content.orphans()
     paths = _paths(db.ahead, {path.name for path in orphans}) if db.ahead is not None else {}
     for path in orphans:
-        quarantine.take(path, paths.get(path.name, ""), CUT if db.ahead is not None else UNKNOWN)
+        reason = CUT if db.was_cut else DAMAGED if db.ahead is not None else UNKNOWN
+        quarantine.take(path, paths.get(path.name, ""), reason)
     if orphans:
         quarantine.sync()
     return len(orphans)

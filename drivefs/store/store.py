@@ -10,8 +10,9 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from drivefs.errors import CacheDamaged, CacheFull, StoreError
+from drivefs.errors import CacheDamaged, CacheFull, DatabaseDamaged, StoreError
 from drivefs.model import ROOT_INODE, Generation, Inode, Kind, RevisionId
+from drivefs.store import salvage
 from drivefs.store.content import ContentStore
 from drivefs.store.content_file import ContentFile
 from drivefs.store.db import Database
@@ -42,7 +43,16 @@ class Store:
         self._syncing = threading.Lock()  # held for one sync point; guards nothing that others ask for
         self._begun = 0  # sync points; guarded by _counting
         self._done = 0  # the number of the last one that ended well; guarded by _syncing
-        self.db = Database(folder, boot_id)
+        self.damaged: Path | None = None
+        """A damaged database that was found instead of this one, and is kept there."""
+        try:
+            self.db = Database(folder, boot_id)
+        except DatabaseDamaged:
+            found = salvage.read(folder)
+            self.db = Database(folder, boot_id)
+            self.damaged = found.aside
+            files = salvage.take_over(found, self.db, folder / "content")
+            log.error("The cache's database was damaged; %d files that wait for Drive were found in it.", files)
         self.news = News(self.db)
         self.nodes = Nodes(self.db, self.news)
         self.habits = Habits()

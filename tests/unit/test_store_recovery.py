@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drivefs.errors import CacheDamaged, StoreError
+from drivefs.errors import StoreError
 from drivefs.model import ROOT_INODE, DriveId, Kind
 from drivefs.store.generations import State
 from drivefs.store.nodes import Node
@@ -110,16 +110,6 @@ def test_recovery_tries_parked_jobs_again(store: Store) -> None:
     store.recover()
     assert store.journal.left().parked == 0
     store.close()
-
-
-def test_store_that_is_no_database_is_damage_and_left_alone(tmp_path: Path) -> None:
-    folder = tmp_path / "cache"
-    folder.mkdir()
-    (folder / "drivefs.db").write_bytes(b"this is no database" * 100)
-    for _ in range(2):
-        with pytest.raises(CacheDamaged, match="move"):
-            Store(folder)
-    assert (folder / "drivefs.db").read_bytes() == b"this is no database" * 100
 
 
 def test_store_in_a_place_that_is_no_folder_is_one_sentence(tmp_path: Path) -> None:
