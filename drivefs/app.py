@@ -190,14 +190,22 @@ class Mounted:
         self._ahead = ThreadPoolExecutor(STREAMED_AT_ONCE, "ahead")
         self._streaming = Streaming(store, self._drive, self._ahead)
         self._uploader = Uploader(
-            store, self._drive, self._mirror, self._downloader, trash, self._streaming, self._uploads
+            store,
+            self._drive,
+            self._mirror,
+            self._downloader,
+            trash,
+            self._streaming,
+            self._uploads,
+            delete=settings.permanent_delete,
         )
         self._vfs = Vfs(
             store,
             self._mirror,
             self._downloader,
-            uid=os.getuid(),
-            gid=os.getgid(),
+            uid=os.getuid() if settings.uid is None else settings.uid,
+            gid=os.getgid() if settings.gid is None else settings.gid,
+            umask=settings.umask,
             read_only=settings.read_only,
             fsync_drive=settings.fsync == "drive",
             handles=self._handover.handles,

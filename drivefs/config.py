@@ -60,6 +60,13 @@ class Settings:
     """FUSE's own mount options."""
     export_formats: str = ",".join(FORMATS)
     """As what Google documents show: the first that fits the kind of each."""
+    permanent_delete: bool = False
+    """Whether what is removed here passes Drive's trash by."""
+    uid: int | None = None
+    gid: int | None = None
+    """Whose all files are; None: the process's."""
+    umask: int = 0
+    """Permission bits that nothing has, whatever is noted of it."""
     trash_limit: str = "10G"
     """How much, or for how long, files that this mount made and removed stay in Drive's trash."""
     upload_limit: int | None = None
@@ -161,6 +168,18 @@ def _truth(value: object) -> bool:
     return known[str(value).lower()]
 
 
+def _number(value: object) -> int:
+    if not re.fullmatch(r"\d{1,9}", str(value)):
+        raise ValueError("a number such as 1000")
+    return int(str(value))
+
+
+def _mask(value: object) -> int:
+    if not re.fullmatch(r"[0-7]{1,4}", str(value)) or int(str(value), 8) > 0o777:
+        raise ValueError("permission bits in octal, such as 022")
+    return int(str(value), 8)
+
+
 def _seconds(value: object) -> float:
     try:
         seconds = float(str(value))
@@ -207,6 +226,10 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "read_only": _truth,
     "cache_dir": _path,
     "export_formats": _formats,
+    "permanent_delete": _truth,
+    "uid": _number,
+    "gid": _number,
+    "umask": _mask,
     "trash_limit": _trash_limit,
     "cache_size": _size,
     "keep_free": _size,
@@ -257,9 +280,12 @@ def load_settings(mountpoint: Path, flags: Mapping[str, object], environ: Mappin
             values[name] = _parsed(name, value, f"--{name.replace('_', '-')}")
     plain: list[str] = []
     for option in values.get("options", ()):
+        name, _, value = option.partition("=")
         if option in _IN_OPTIONS:
             name, meant = _IN_OPTIONS[option]
             values[name] = meant
+        elif name in ("uid", "gid", "umask"):
+            values[name] = _parsed(name, value, f"The mount option {name}")
         else:
             plain.append(option)
     values["options"] = tuple(plain)

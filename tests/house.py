@@ -23,8 +23,9 @@ class House:
 
     trash_limit = TrashLimit()
 
-    def __init__(self, folder: Path, drive: FakeDrive | None = None) -> None:
+    def __init__(self, folder: Path, drive: FakeDrive | None = None, *, delete: bool = False) -> None:
         self.folder = folder
+        self.delete = delete
         self.drive = drive or FakeDrive()
         self.open()
 
@@ -47,6 +48,7 @@ class House:
             self.trash,
             self.streaming,
             HereAndNow(),
+            delete=self.delete,
             clock=lambda: self.now,
             chance=lambda: 0.5,
         )

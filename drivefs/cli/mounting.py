@@ -59,6 +59,9 @@ STOP_WAIT_S = 60.0
     help="How much (10G), or for how long (7d), files made here and removed stay in Drive's trash (default: 10G).",
 )
 @click.option(
+    "--permanent-delete", is_flag=True, default=None, help="Files removed here are deleted, past Drive's trash."
+)
+@click.option(
     "--export-formats",
     metavar="LIST",
     help="As what Google documents show, the first that fits each: docx,xlsx,pptx,svg (the default), pdf, odt, csv, "

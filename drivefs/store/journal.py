@@ -142,7 +142,7 @@ class Journal(Points):
             elif target.drive_id is None:
                 self.removed(target)
                 self._enqueue(source, Barrier.NONE, renew=source.drive_id is None)
-            elif source.kind is target.kind and self._is_temporary(source):
+            elif source.kind is target.kind and target.points_to is None and self._is_temporary(source):
                 self._take_over(source, target)
             else:
                 self._enqueue(source, Barrier.FOLDER, renew=True)

@@ -7,6 +7,7 @@ until Drive has heard of the removal.
 
 from __future__ import annotations
 
+import posixpath
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -312,6 +313,18 @@ class Nodes:
             parts.append(node.name or "")
             node = self.find(node.parent)
         return "/".join(reversed(parts))
+
+    def leads_to(self, node: Node) -> str:
+        """Where a symlink or shortcut leads: a shortcut by a relative path to what it stands for, or to its page in
+        the browser where that is not in the tree. Inside a transaction, or as of some instant."""
+        target = self.find_by_drive_id(node.points_to) if node.points_to is not None else None
+        if target is None or node.parent is None or target.gone or self._is_apart(target):
+            return node.target or ""
+        return posixpath.relpath("/" + self.path(target.inode), "/" + self.path(node.parent))
+
+    def _is_apart(self, node: Node) -> bool:
+        """Whether a folder above it was removed."""
+        return any(above.gone for above in map(self.get, self.ancestors(node.inode)))
 
     # --- changing: inside a transaction of the caller's, or each its own ---
 

@@ -20,6 +20,7 @@ from drivefs.sync.exports import FORMATS, with_extension
 from drivefs.sync.listing import Listings
 from drivefs.sync.metadata import Attributes, attributes, node_values, remote_meta, told_place, wanted_name
 from drivefs.sync.names import local_name, shown_name
+from drivefs.sync.shortcuts import Shortcuts
 from drivefs.sync.space import Space, SpaceWatch
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class Mirror:
         self._formats = formats
         self._drive = drive.at(Priority.CHANGES)
         self.listings = Listings(store, drive, self, formats, monotonic=monotonic)
+        self._shortcuts = Shortcuts(store, self._drive, self.listings)
         self._monotonic = monotonic
         self._polling = threading.Lock()  # one poll at a time; held while Drive is asked
         self._used_s = monotonic()
@@ -208,6 +210,11 @@ class Mirror:
         """Make sure that all that Drive has in a folder is in the store. `to_read`: somebody will go through its
         entries. Raises DriveError, SignInNeeded."""
         self.listings.ensure_listed(inode, to_read=to_read)
+
+    def ensure_known(self, drive_id: DriveId) -> None:
+        """Have an item in the tree, with the folders that lead to it, if the mount shows it. Raises DriveError,
+        SignInNeeded."""
+        self._shortcuts.ensure_known(drive_id)
 
     # --- what one item of Drive means for the tree; in the caller's transaction ---
 

@@ -31,7 +31,10 @@ UNSEEN_S = 2.0
 class Publisher:
     """Knows how to say a node to Drive."""
 
-    def __init__(self, store: Store, drive: Drive, mirror: Mirror) -> None:
+    def __init__(self, store: Store, drive: Drive, mirror: Mirror, *, delete: bool = False) -> None:
+        """`delete`: what is removed here is deleted on Drive, past the trash; but not folders, which may hold what
+        others have in the trash, nor what somebody else has changed since."""
+        self._delete = delete
         self._store = store
         self._mirror = mirror
         self._drive = drive
@@ -93,7 +96,8 @@ class Publisher:
                 self._store.journal.removal_published(node.inode)
                 self._mirror.take(remote)
         else:
-            trashed = node.confirmed_ns is not None
+            past_trash = self._delete and node.kind is not Kind.FOLDER
+            trashed = node.confirmed_ns is not None and not past_trash
             if trashed or self._is_changed(node):
                 self._drive.trash(node.drive_id)
             elif not self._drive.delete(node.drive_id):

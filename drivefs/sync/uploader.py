@@ -99,10 +99,12 @@ class Uploader:
         streaming: Streaming,
         executor: Executor,
         *,
+        delete: bool = False,
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """`executor` needs SMALL_AT_ONCE + LARGE_AT_ONCE threads to be used in full."""
+        """`executor` needs SMALL_AT_ONCE + LARGE_AT_ONCE threads to be used in full. `delete`: what is removed here
+        does not go to Drive's trash (`Publisher`)."""
         self._store = store
         self._drive = drive.at(Priority.PUBLISH)
         self._mirror = mirror
@@ -112,7 +114,7 @@ class Uploader:
         self._trash_lock = threading.Lock()  # one sweep at a time
         self._next_sweep_s = 0.0  # the dispatcher's own
         self._needed_bytes = 0  # for which a full Drive has no room; one assignment
-        self._publisher = Publisher(store, self._drive, mirror)
+        self._publisher = Publisher(store, self._drive, mirror, delete=delete)
         self._planner = Planner(store, clock)
         self._executor = executor
         self._clock = clock
@@ -301,12 +303,13 @@ class Uploader:
         """The file that was to be updated is gone from Drive, or the folder to create it in."""
         inode = self._holder(job)
         current = self._store.nodes.find(inode)
-        if current is None or current.unnamed or current.confirmed_ns is None or node.kind is not Kind.FILE:
-            self._store.journal.park(inode, str(error))
-            return
-        if current.export is not None and self._is_gone(current):
+        is_theirs = current is not None and (current.export or current.points_to) is not None
+        if current is not None and is_theirs and self._is_gone(current):
             with self._store.db.transaction():
                 self._mirror.forget(current)  # there is nothing of it here to make it of
+            return
+        if current is None or current.unnamed or current.confirmed_ns is None or node.kind is not Kind.FILE:
+            self._store.journal.park(inode, str(error))
             return
         if not self._is_gone(current):
             # An old revision that the content here is based on, or something else that Drive was asked for.

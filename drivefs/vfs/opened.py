@@ -35,7 +35,8 @@ class Attributes(NamedTuple):
     mtime_ns: int
     ctime_ns: int
     measured: bool = True
-    """False: the size is that of a Google document that was not exported yet, and is not known."""
+    """False: the size of a Google document that was not exported yet, which is not known, or of a shortcut, which
+    changes with what it leads to."""
 
 
 class OpenFile:
@@ -71,8 +72,10 @@ class OpenFile:
 class OpenFiles:
     """The table of open inodes."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, umask: int = 0) -> None:
+        """`umask` has the permission bits that nothing shows."""
         self._store = store
+        self._umask = umask
         self._lock = store.db.transaction_lock()
         self._table: dict[Inode, OpenFile] = {}  # guarded by the database's lock
 
@@ -172,6 +175,8 @@ class OpenFiles:
         """How a node read under the database's lock looks, by a caller who still holds it."""
         size_bytes, mtime_ns, ctime_ns = node.size_bytes, node.mtime_ns, node.ctime_ns
         measured = node.measured
+        if node.points_to is not None:
+            size_bytes, measured = len(self._store.nodes.leads_to(node).encode(errors="surrogateescape")), False
         opened = self._table.get(node.inode)
         if opened is not None:
             live = _stat_if_dirty(opened)
@@ -182,6 +187,7 @@ class OpenFiles:
                 size_bytes, measured = opened.file.size_bytes, True
                 opened.file.close()
         mode = node.mode if node.writable and node.export is None else node.mode & ~_WRITE_BITS
+        mode &= ~self._umask
         links = 0 if node.gone else 1
         return Attributes(node.inode, node.kind, mode, links, size_bytes, mtime_ns, ctime_ns, measured)
 

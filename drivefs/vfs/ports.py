@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from drivefs.model import Inode
+from drivefs.model import DriveId, Inode
 from drivefs.store.content_file import ContentFile
 from drivefs.store.nodes import Node
 
@@ -26,6 +26,11 @@ class Mirror(Protocol):
     def ensure_listed(self, inode: Inode, *, to_read: bool = False) -> None:
         """Wait until all that Drive has in a folder is in the store. `to_read`: somebody will go through its
         entries, and perhaps into its folders. Raises DriveError, SignInNeeded."""
+        ...
+
+    def ensure_known(self, drive_id: DriveId) -> None:
+        """Have an item in the tree, with the folders that lead to it, if the mount shows it. Raises DriveError,
+        SignInNeeded."""
         ...
 
     def in_use(self) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from drivefs.errors import (
+    DriveError,
     Exists,
     InvalidArgument,
     IsDirectory,
@@ -18,6 +20,7 @@ from drivefs.errors import (
     NotDirectory,
     NotEmpty,
     NotPermitted,
+    SignInNeeded,
 )
 from drivefs.model import ROOT_INODE, Inode, Kind, RequestId
 from drivefs.store.nodes import Node
@@ -95,7 +98,7 @@ class Tree:
 
     def _measured(self, attributes: Attributes) -> Attributes:
         """With the size of a Google document, where it can be had by looking at this one more closely."""
-        if attributes.measured:
+        if attributes.measured or attributes.kind is not Kind.FILE:
             return attributes
         self._downloader.documents.look(attributes.inode)
         return self._opened.attributes(attributes.inode)
@@ -148,6 +151,12 @@ class Tree:
         node = self._nodes.get(inode)
         if node.kind is not Kind.SYMLINK:
             raise InvalidArgument("Only a symlink has a target.")
+        if node.points_to is not None:
+            if self._nodes.find_by_drive_id(node.points_to) is None:
+                with suppress(DriveError, SignInNeeded):
+                    self._mirror.ensure_known(node.points_to)
+            with self._store.db.transaction_lock():
+                return self._nodes.leads_to(self._nodes.get(inode))
         return node.target if node.target is not None else self._downloader.ensure_target(inode)
 
     def _folder(self, inode: Inode) -> Node:

@@ -47,13 +47,15 @@ class Vfs:
         *,
         uid: int | None = None,
         gid: int | None = None,
+        umask: int = 0,
         read_only: bool = False,
         fsync_drive: bool = False,
         now_ns: Callable[[], int] = time.time_ns,
         handles: HandleMemory | None = None,
         room: Room | None = None,
     ) -> None:
-        """All files belong to `uid` and `gid`, by default those of the process. With `fsync_drive`, fsync(2) of a
+        """All files belong to `uid` and `gid`, by default those of the process; nothing has
+        the permission bits of `umask`. With `fsync_drive`, fsync(2) of a
         file waits for Drive. `handles`: what there is of the process before, for `take_over`; closed by `close`.
         `room` has the limits of the cache."""
         self.uid = os.getuid() if uid is None else uid
@@ -63,7 +65,7 @@ class Vfs:
         self._mirror = mirror
         self._now_ns = now_ns
         rights = Rights(self.uid, self.gid, read_only)
-        opened = OpenFiles(store)
+        opened = OpenFiles(store, umask)
         self.tree = Tree(store, mirror, downloader, opened, rights, now_ns=now_ns)
         self._durability = Durability(store)
         self.writeback = WriteBack(store, opened)

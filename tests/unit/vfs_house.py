@@ -39,6 +39,9 @@ class FakeMirror:
         self.on_listing.pop(inode, lambda: None)()
         self._store.nodes.update(inode, listed=True)
 
+    def ensure_known(self, drive_id: DriveId) -> None:
+        pass
+
     def in_use(self) -> None:
         pass
 

@@ -32,7 +32,7 @@ _MS_FLAGS = {
 }
 """mount(2), linux/mount.h."""
 
-_DEFAULTS = {"exec", "async", "atime", "diratime", "rw"}
+_DEFAULTS = {"exec", "async", "atime", "diratime", "rw", "default_permissions"}
 """Options that say what holds anyway."""
 
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8  # umount2(2)

@@ -1,0 +1,44 @@
+"""Mount options, and shortcuts, as programs see them on a real mount."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from pathlib import Path
+
+from tests.emulator_support import SHORTCUT, Api
+from tests.mounting import Drive, Mounted, Transport
+from tests.promises import fails_with
+
+
+def test_options_of_mount_8_hold(drive: Drive, transport: Transport, tmp_path: Path) -> None:
+    api = Api(drive.running)
+    folder = api.folder("shortcuts")
+    for name, target in (("to file", api.file("file", b"content", folder)["id"]), ("self", folder)):
+        body = {"name": name, "mimeType": SHORTCUT, "parents": [folder], "shortcutDetails": {"targetId": target}}
+        api.ok("POST", "files", body)
+    api.close()
+    mount = Mounted(drive, transport, tmp_path)
+    try:
+        mount.mount("-o", "uid=1234,gid=4321,umask=027,noatime,default_permissions,allow_other")
+        path = mount.path / "shortcuts"
+        status = (path / "file").stat()
+        assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (1234, 4321, 0o640)
+        table = Path("/proc/self/mountinfo").read_text().splitlines()
+        (line,) = [each for each in table if f" {mount.path} " in each]
+        for option in ("noatime", "default_permissions", "allow_other"):
+            assert option in line
+        assert os.readlink(path / "to file") == "file"
+        assert (path / "to file").read_bytes() == b"content"
+        assert (path / "to file").lstat().st_size == len("file")
+        found = subprocess.run(["find", "-L", path], capture_output=True, text=True, check=False)
+        assert "loop" in found.stderr
+        mount.umount()
+        mount.mount("-o", "ro")
+        with fails_with(errno.EROFS):
+            (path / "new").write_bytes(b"x")
+        mount.umount()
+        assert mount.complaints() == []
+    finally:
+        mount.dispose()
