@@ -44,7 +44,7 @@ def test_settings_read_every_kind_of_value(tmp_path: Path) -> None:
     settings = load(tmp_path, {}, {"DRIVEFS_ALLOW_OTHER": "yes", "DRIVEFS_CACHE_DIR": "~/c"}, file)
     assert settings.read_only and settings.allow_other
     assert settings.cache_size == 4096
-    assert settings.options == ("noatime", "uid=5")
+    assert (settings.options, settings.uid) == (("noatime",), 5)
     assert settings.stop_timeout == 5.0
     assert settings.account == "me@x.org"
     assert settings.cache_dir == Path("~/c").expanduser()
@@ -125,3 +125,9 @@ def test_settings_take_a_limit_as_bytes_a_second(tmp_path: Path, name: str) -> N
     for wrong in ("0", "fast", "-1"):
         with pytest.raises(UsageError, match="bytes a second, such as 2M"):
             load(tmp_path, {}, {f"DRIVEFS_{name.upper()}": wrong})
+
+
+@pytest.mark.parametrize("option", ["uid=root", "gid=-1", "umask=8", "umask=1777", "umask="])
+def test_settings_refuse_mount_options_that_make_no_sense(tmp_path: Path, option: str) -> None:
+    with pytest.raises(UsageError, match=option.partition("=")[0]):
+        load(tmp_path, {"options": option}, {}, "")
