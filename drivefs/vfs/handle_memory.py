@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from enum import IntFlag
 from struct import Struct
 
+from cachetools import LRUCache
+
 from drivefs.model import Inode, RequestId
 
 SLOTS = 80
@@ -23,17 +25,23 @@ EPOCHS = 16
 """Processes whose last requests are kept apart: one that has died over a request, and the next one over the same."""
 
 _EPOCH = Struct("=Q")  # how often the handles were taken over
+_NUMBER = Struct("=Q")
 _APPEND = Struct("=QQQQ")  # request, inode, where it begins, length
 _APPEND_BYTES = _APPEND.size + 8  # and the byte that makes it count
 _APPENDS_AT = 64
 _RECORD = Struct("=QQQIi")  # number, inode, request that opened it, flags of open(2), backing
 _RECORD_BYTES = _RECORD.size + 8  # and its state
-_RECORDS_AT = 1 << 16
+_RECORDS_AT = 50 << 12
 _BACKING_AT = 28  # in a record
 _GROW_RECORDS = 1 << 10
+_PLACES_AT = 1 << 16
+_PLACES = 256  # folders that are being read; what more there are of them share
+_PLACE = Struct("=QB255s")  # how many entries were read, the last one's name; 0 entries: nothing is noted
+_PLACE_BYTES = 8 + 2 * _PLACE.size  # the folder's number, and two places: the last two
 _BEGUN, _DONE = 1, 2  # of an append; 0: there is none
 _EPOCH_SHIFT = 40
-assert _APPENDS_AT + EPOCHS * SLOTS * _APPEND_BYTES <= _RECORDS_AT
+assert _APPENDS_AT + EPOCHS * SLOTS * _APPEND_BYTES <= _PLACES_AT
+assert _PLACES_AT + _PLACES * _PLACE_BYTES <= _RECORDS_AT
 
 
 class HandleState(IntFlag):
@@ -81,6 +89,7 @@ class HandleMemory:
         self._memory = mmap.mmap(self.fd, 0)
         self._free: list[int] = []  # places of records; guarded by _lock
         self._count = 0  # of handles that were given numbers by this process; guarded by _lock
+        self._last_places: LRUCache[int, int] = LRUCache(_PLACES)  # which of the two it was; guarded by _lock
         self.found: list[HandleRecord] = []
         """The handles of the process before."""
         for place in range(_RECORDS_AT, len(self._memory), _RECORD_BYTES):
@@ -146,6 +155,36 @@ class HandleMemory:
         with self._lock:
             self._memory[place + _RECORD.size] = 0
             self._free.append(place)
+
+    # --- folders ---
+
+    def note_place(self, number: int, entries: int, name: bytes) -> None:
+        """The reader of an open folder has got so many entries, and `name` was the last."""
+        at = _PLACES_AT + number % _PLACES * _PLACE_BYTES
+        with self._lock:
+            if _NUMBER.unpack_from(self._memory, at)[0] != number:
+                self._memory[at : at + _PLACE_BYTES] = bytes(_PLACE_BYTES)
+                _NUMBER.pack_into(self._memory, at, number)
+            # In place of the one before the last: a reply that gets lost is asked for again from the last.
+            first, second = at + _NUMBER.size, at + _NUMBER.size + _PLACE.size
+            newer = self._last_places.get(number)
+            where = second if newer == first else first
+            self._last_places[number] = where
+            _NUMBER.pack_into(self._memory, where, 0)
+            self._memory[where + 8 : where + _PLACE.size] = bytes([len(name)]) + name.ljust(255, b"\0")
+            _NUMBER.pack_into(self._memory, where, entries)
+
+    def find_place(self, number: int, entries: int) -> bytes | None:
+        """The name of the last of so many entries of an open folder, of this process or the one before."""
+        at = _PLACES_AT + number % _PLACES * _PLACE_BYTES
+        with self._lock:
+            if _NUMBER.unpack_from(self._memory, at)[0] != number:
+                return None
+            for where in (at + _NUMBER.size, at + _NUMBER.size + _PLACE.size):
+                noted, length, name = _PLACE.unpack_from(self._memory, where)
+                if noted == entries:
+                    return bytes(name[:length])
+        return None
 
     # --- appends ---
 

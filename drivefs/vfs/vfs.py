@@ -72,6 +72,8 @@ class Vfs:
         self._requests = store.requests
         self._handles = HandleMemory() if handles is None else handles
         self._room = Room(store) if room is None else room
+        self.places = self._handles
+        """Where the readers of open folders are."""
         self.files = Files(
             store,
             downloader,

@@ -251,3 +251,20 @@ def test_program_that_outlives_its_mount_spoils_nothing(drive: Drive, mount: Mou
         assert path.read_bytes() == drive.admin.read_file("file") == expected
     kept = [each.read_bytes() for each in (mount.cache_dir / "quarantine").glob("*")]
     assert kept == ([expected + b"of before"] if written_on else [])
+
+
+def test_removal_of_a_folder_goes_on_after_the_daemons_death(mount: Mounted) -> None:
+    folder = mount.path / "folder"
+    folder.mkdir()
+    names = {f"entry-{number:04}-{'x' * 200}" for number in range(300)}
+    for name in names:
+        (folder / name).touch()
+    found = []
+    with os.scandir(folder) as listed:
+        for number, entry in enumerate(listed):
+            if number == 100:
+                mount.kill_daemon()
+            found.append(entry.name)
+            os.unlink(entry.path)
+    assert sorted(found) == sorted(names)
+    folder.rmdir()

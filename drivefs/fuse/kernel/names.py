@@ -299,9 +299,11 @@ class Names:
             # Opened by the process before, whose table is gone.
             folder = self._folders.setdefault(number, _Folder(Inode(request.nodeid)))
         with folder.lock:
-            self._seek(folder, offset)
+            self._seek(folder, offset, number)
             mark = folder.mark
             chosen = self._next_entries(folder, min(size, len(request.room)), wire.ENTRY_OUT_BYTES if plus else 0)
+            if folder.offset > DOTS:
+                self._vfs.places.note_place(number, folder.offset, wire.bytes_of(folder.after))
         if plus:
             told = [attributes.inode for _, attributes, place in chosen if place > DOTS]
             request.undo = lambda: self._forgotten_all(told)
@@ -329,9 +331,14 @@ class Names:
                 return wire.NO_ENTRY
         return self._encoder.entry(attributes)
 
-    def _seek(self, folder: _Folder, offset: int) -> None:
+    def _seek(self, folder: _Folder, offset: int, number: int) -> None:
         """Let the entry at `offset` come next. The caller holds the folder's lock."""
         mark = self._news.mark
+        if not folder.dots and offset > DOTS:
+            after = self._vfs.places.find_place(number, offset)
+            if after is not None:  # begun by the process before; to count would pass over what was removed since
+                folder.dots = self._tree.begin_listing(folder.inode)
+                folder.offset, folder.after, folder.mark = offset, wire.name_of(after), mark
         if not folder.dots or offset != folder.offset:
             folder.dots = self._tree.begin_listing(folder.inode)
             folder.offset, folder.after, folder.ready = 0, "", deque(folder.dots)
