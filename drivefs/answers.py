@@ -5,6 +5,7 @@ Entered by the threads that serve the socket; waits without a lock. Nothing here
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -13,7 +14,7 @@ from collections.abc import Callable, Generator
 from dataclasses import asdict
 
 from drivefs.control import Handler, Json
-from drivefs.errors import FsError, UserError
+from drivefs.errors import Changing, FsError, UserError
 from drivefs.model import DriveId, Inode
 from drivefs.mounts import Record, find_mount_at, unmount
 from drivefs.store.check import Checked, check, kept
@@ -172,12 +173,31 @@ class Answers:
         scope = None
         if paths:
             scope = Scope(self._store.nodes, self._store.journal, [self._inode(path) for path in paths])
-            self._snapshot_open(scope.covers)
-        else:
-            self._snapshot_open()
+        end_s = math.inf
+        if request.get("timeout_s") is not None:
+            end_s = time.monotonic() + float(request["timeout_s"])
         self._uploader.resume()
-        timeout_s = request.get("timeout_s")
-        return (yield from self.publish(None if timeout_s is None else float(timeout_s), scope))
+        changing = yield from self._snapshot(scope, end_s)
+        left_s = max(0.0, end_s - time.monotonic())
+        result = yield from self.publish(None if left_s == math.inf else left_s, scope)
+        if changing is not None:
+            result |= {"state": "timed-out", "files_left": result["files_left"] + 1, "pause": changing}
+        return result
+
+    def _snapshot(self, scope: Scope | None, end_s: float) -> Generator[Json, None, str | None]:
+        """Take a copy of what is open; why there is none of one file when the time is up, in words."""
+        while True:
+            try:
+                self._snapshot_open(*([] if scope is None else [scope.covers]))
+            except Changing as error:
+                if time.monotonic() >= end_s or self.ended.is_set():
+                    return str(error)
+                pause = str(error)
+            else:
+                return None
+            yield {"files": 1, "bytes": 0, "files_left": 1, "bytes_left": 0, "current": None, "pause": pause}
+            with self._store.journal.progress:
+                self._store.journal.progress.wait(STEP_S)
 
     def _inode(self, path: str) -> Inode:
         try:

@@ -7,15 +7,19 @@ file that is held open gets to Drive by snapshots.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 
+from drivefs.errors import Changing
 from drivefs.model import Inode
 from drivefs.store.content_file import ContentFile
 from drivefs.store.generations import State
 from drivefs.store.store import Store
 from drivefs.vfs.opened import OpenFile, OpenFiles
+
+log = logging.getLogger(__name__)
 
 SNAPSHOT_QUIET_NS = 10_000_000_000
 """A file that is held open gets to Drive when nothing was written to it for 10 s …"""
@@ -103,14 +107,22 @@ class WriteBack:
 
     def snapshot_all(self, chosen: Callable[[Inode], bool]) -> None:
         """Send a copy of every open file that is chosen as it is now, so that a flush covers it. Takes the locks
-        itself. Raises Changing."""
+        itself. Raises Changing, after all others were sent."""
         with self._released:
             self._released.wait_for(lambda: not any(map(_unreleased, self._opened.all())), UNRELEASED_NS / 1e9)
+        changing: Changing | None = None
         for opened in self._opened.all():
             if not (opened.dirty or _unreleased(opened)) or not chosen(opened.inode):
                 continue
-            with opened.lock:
-                self.snapshot_if_dirty(opened)
+            try:
+                with opened.lock:
+                    self.snapshot_if_dirty(opened)
+            except Changing as error:
+                path = self._store.nodes.path(opened.inode)
+                changing = Changing(f"{path} is written without a pause: let its program rest, or close it.")
+                changing.__cause__ = error
+        if changing is not None:
+            raise changing
 
     def snapshot_if_dirty(self, opened: OpenFile) -> None:
         self._go_on_unreleased(opened)
@@ -144,8 +156,12 @@ class WriteBack:
                 if not quiet and (waited_ns < SNAPSHOT_EVERY_NS or file.size_bytes > SNAPSHOT_BUSY_BYTES):
                     continue
                 if waited_ns >= file.size_bytes * SNAPSHOT_NS_A_BYTE:
-                    self._snapshot(opened, file)
-                    opened.sent_ns = now_ns
+                    try:
+                        self._snapshot(opened, file)
+                    except Changing as error:
+                        log.info("It is tried again soon: %s", error)
+                    else:
+                        opened.sent_ns = now_ns
 
     def _go_on_unreleased(self, opened: OpenFile) -> None:
         """Take a file that is closed and not released for open: another process has a copy of the descriptor, or

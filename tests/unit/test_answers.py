@@ -14,7 +14,7 @@ from drivefs import answers
 from drivefs.answers import Answers
 from drivefs.cli import queue as cli_queue
 from drivefs.control import Json
-from drivefs.errors import NoEntry, QueueBlocked, UserError
+from drivefs.errors import Changing, NoEntry, QueueBlocked, UserError
 from drivefs.mounts import MountBusy, Record
 from drivefs.store.room import Room
 from drivefs.sync.streaming import Sending
@@ -91,6 +91,35 @@ def test_flush_covers_what_is_open(house: House) -> None:
     with publishing(house):
         result = finish(answers_of(house, lambda: house.write("open", b"half")).flush({}))
     assert (result["state"], result["files"], result["bytes"]) == ("done", 1, 4)
+
+
+def test_flush_waits_for_an_instant_of_what_is_written_without_a_pause(house: House) -> None:
+    tries = 0
+
+    def snapshot(*_: object) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise Changing("log is written without a pause.")
+        house.write("log", b"an instant of it")
+
+    flush = answers_of(house, snapshot).flush({})
+    assert [next(flush)["pause"], next(flush)["pause"]] == ["log is written without a pause."] * 2
+    assert next(flush)["files_left"] == 1
+    house.drain()
+    assert finish(flush)["state"] == "done"
+
+
+def test_flush_says_what_was_written_without_a_pause_when_its_time_is_up(house: House) -> None:
+    def snapshot(*_: object) -> None:
+        raise Changing("log is written without a pause.")
+
+    result = finish(answers_of(house, snapshot).flush({"timeout_s": 0}))
+    assert (result["state"], result["files_left"], result["pause"]) == (
+        "timed-out",
+        1,
+        "log is written without a pause.",
+    )
 
 
 def test_flush_does_not_wait_for_what_is_written_later(house: House) -> None:

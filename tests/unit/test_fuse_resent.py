@@ -223,6 +223,7 @@ def test_unlinked_file_keeps_its_content_until_it_is_released(kernel: Kernel) ->
     kernel.write(inode, handle, 7, b"s")
     assert kernel.read(inode, handle) == b"contents"
     kernel.release(inode, handle)
+    kernel.house.store.sync()  # before that a power cut would bring it back
     folder = kernel.house.store.folder / "content"
     assert len(list(folder.iterdir())) == 2  # of the two that were there from the beginning
 
