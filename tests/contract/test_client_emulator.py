@@ -89,6 +89,16 @@ def test_listing_goes_on_page_by_page(drive: GoogleDrive, emulator: Running) -> 
     emulator.admin.delete_file("many")
 
 
+def test_listing_since_names_what_is_new_however_old_its_time(drive: GoogleDrive) -> None:
+    file = drive.upload_small(target(drive, "copied", modified_ns=10**18), Bytes(b"x"))
+    trashed = uploaded(drive, b"gone")
+    drive.trash(trashed.id)
+    hour_ns = 3_600 * 10**9
+    found = {each.id for each in drive.list_since(file.created_ns - hour_ns).files}
+    assert file.id in found and trashed.id not in found
+    assert drive.list_since(file.created_ns + hour_ns).files == ()
+
+
 def test_changes_tell_what_happened_since(drive: GoogleDrive) -> None:
     token = drive.start_page_token()
     kept, gone = uploaded(drive, b"kept"), uploaded(drive, b"gone")

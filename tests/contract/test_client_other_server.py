@@ -133,6 +133,18 @@ def test_listings_go_on_through_short_pages(drive: GoogleDrive, server: OtherSer
         assert not any(page.incomplete for page in pages)
 
 
+def test_listing_since_names_what_is_new(drive: GoogleDrive, server: OtherServer) -> None:
+    made = server.put("new", b"x")
+    created_ns = drive.get(DriveId(made)).created_ns
+    time.sleep(0.25)  # a flat listing lags behind
+    hour_ns = 3_600 * 10**9
+    pages = [drive.list_since(created_ns - hour_ns)]
+    while pages[-1].next_token is not None:
+        pages.append(drive.list_since(created_ns - hour_ns, pages[-1].next_token))
+    assert made in {file.id for page in pages for file in page.files}
+    assert drive.list_since(created_ns + hour_ns).files == ()
+
+
 def test_changes_lag_and_repeat_and_end(drive: GoogleDrive, server: OtherServer) -> None:
     token = drive.start_page_token()
     made = [server.put(f"{number}", b"x") for number in range(60)]
