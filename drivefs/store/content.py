@@ -230,9 +230,10 @@ class ContentStore:
         return file is not None and file.direct_writers > 0
 
     def add_direct_writer(self, file: ContentFile, count: int = 1) -> None:
-        """The kernel writes it from now on (or, with -1, one writer less does so). Waits for the disk at first."""
+        """The kernel writes it from now on (or, with -1, one writer less does so). Waits for the disk at first, but
+        not where the file is new."""
         if count > 0:
-            file.note_change()
+            file.note_change(flush=file.must_note(0))
         with self._db.transaction_lock():
             file.direct_writers += count
             file.was_direct = True

@@ -295,11 +295,11 @@ class ContentFile:
         with self.lock:
             return offset < self.reach_point() and self._noted < self._point
 
-    def note_change(self) -> None:
-        """Note that it changes in place. Waits for the disk: callers that hold a lock look at `must_note` first, and
-        let go of it. Raises CacheDamaged."""
+    def note_change(self, *, flush: bool = True) -> None:
+        """Note that it changes in place. Waits for the disk if it is to `flush`: callers that hold a lock look at
+        `must_note` first, and let go of it. Raises CacheDamaged."""
         try:
-            noted = self._opened.points.note_change(self.generation)
+            noted = self._opened.points.note_change(self.generation, flush=flush)
         except OSError as error:
             raise CacheDamaged(f"The cache's sync points cannot be written: {error.strerror}.") from error
         with self.lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -142,6 +143,28 @@ def test_change_in_place_is_noted_once_a_sync_point(store: Store) -> None:
     with mock.patch("drivefs.store.sync_points.os.fdatasync") as flush:
         file.truncate(10)
         assert flush.call_count == 1
+    file.close()
+
+
+def test_kernel_writing_a_new_file_costs_no_flush_and_is_noted(store: Store) -> None:
+    store.sync()
+    file = store.journal.start_anew(add(store, "new"))
+    with mock.patch("drivefs.store.sync_points.os.fdatasync") as flush:
+        store.content.add_direct_writer(file)
+        assert flush.call_count == 0
+    assert file.generation in store.db.points.changed
+    folder = store.folder.with_name("found")
+    copy_cache(store.folder, folder)
+    found = Store(folder, lambda: "first")  # after a kill: what the kernel wrote unseen is looked at
+    assert file.generation in found.db.points.changed
+    found.close()
+    store.content.add_direct_writer(file, -1)
+    os.write(file.fd, b"unseen")
+    store.sync()
+    with mock.patch("drivefs.store.sync_points.os.fdatasync") as flush:
+        store.content.add_direct_writer(file)
+        assert flush.call_count == 1, "the last point has it"
+    store.content.add_direct_writer(file, -1)
     file.close()
 
 
