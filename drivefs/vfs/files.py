@@ -252,6 +252,9 @@ class Files:
         self._writeback.settle(handle.opened)
         if handle.direct:
             self._writeback.seal_again(handle.opened)
+            if handle.readable:
+                # It may have been mapped, and stores into a map leave the times that the kernel keeps as they are.
+                self._store.news.attributes(handle.opened.inode)
 
     # --- reading ---
 

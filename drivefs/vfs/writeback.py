@@ -77,8 +77,6 @@ class WriteBack:
         opened.sealed_ns = time.time_ns()
         with self._store.request():
             self._store.journal.seal(file)
-        if opened.direct:
-            self._store.news.attributes(opened.inode)  # the kernel gives maps of it no new time
         opened.sent = opened.sent_ns = None
 
     def settle(self, opened: OpenFile) -> None:

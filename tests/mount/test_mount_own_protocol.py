@@ -153,6 +153,16 @@ def test_file_in_use_in_many_ways_is_one_file(folder: Path) -> None:
     assert path.read_bytes() == b"new!"
 
 
+def test_store_into_a_map_shows_in_the_time_of_the_file(folder: Path) -> None:
+    path = folder / "file"
+    path.write_bytes(bytes(4096))
+    os.utime(path, ns=(10**18, 10**18))
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+        assert path.stat().st_mtime_ns == 10**18
+        memory[0:3] = b"new"
+    await_true(lambda: path.stat().st_mtime_ns > 10**18)
+
+
 def test_copy_within_the_mount_and_allocation_work(folder: Path) -> None:
     data = os.urandom(3 * MIB + 5)
     (folder / "source").write_bytes(data)
