@@ -119,6 +119,7 @@ class Mounted:
             patience_s=2 * settings.network_timeout,
             upload_bytes_s=settings.upload_limit,
             download_bytes_s=settings.download_limit,
+            read_only=settings.read_only,
         )
         self.record = Record(
             mountpoint=settings.mountpoint,

@@ -96,6 +96,8 @@ class RemoteFile:
     shortcut_target: DriveId | None = None
     web_view_link: str | None = None
     can_edit: bool = True
+    """Whether the account may change it: its bytes, where it has any."""
+    can_trash: bool = True
     owned_by_me: bool = True
 
 

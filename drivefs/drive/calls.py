@@ -17,7 +17,7 @@ from drivefs.drive.http import Body, Transport, read_all
 from drivefs.drive.pacing import Effort, Lane, Pacer, backoff_s
 from drivefs.drive.replies import Asked, error_of
 from drivefs.drive.service import Call
-from drivefs.errors import RateLimited, ServerFault, Transient, Unreachable
+from drivefs.errors import QueueBlocked, RateLimited, ServerFault, Transient, Unreachable
 from drivefs.model import Priority
 
 T = TypeVar("T")
@@ -61,7 +61,10 @@ class Caller:
         *,
         random: Callable[[], float],
         patience_s: float,
+        read_only: bool = False,
     ) -> None:
+        """`read_only`: nothing but GET ever goes out."""
+        self._read_only = read_only
         self._transport = transport
         self._authorizer = authorizer
         self._pacer = pacer
@@ -81,6 +84,12 @@ class Caller:
 
         `body` replaces the call's own.
         """
+
+        if self._read_only and call.method != "GET":
+            raise QueueBlocked(
+                "The mount is read-only: what waits for Drive goes with the next mount that may write.",
+                reason="readOnlyMount",
+            )
 
         def attempt(patience_s: float) -> Reply:
             with self._turn(way, patience_s):

@@ -85,12 +85,14 @@ class GoogleDrive:
         max_connections: int = 64,
         upload_bytes_s: int | None = None,
         download_bytes_s: int | None = None,
+        read_only: bool = False,
     ) -> None:
         """`endpoint` replaces the API's root URL; `stall_timeout_s` is the longest time without a byte moving,
         `reply_timeout_s` of a reply that only reads; such a call is tried again for `patience_s`.
 
         At most `max_connections` downloads and as many uploads go at once, and half as many plain calls;
         `upload_bytes_s` and `download_bytes_s` limit what they carry of the contents of files, all together.
+        With `read_only` every call that would change something is refused here, as QueueBlocked.
         Connects to nothing yet. Raises `UsageError` for an endpoint that is no URL.
         """
         transport = Transport(
@@ -109,7 +111,12 @@ class GoogleDrive:
         )
         self._service = Service(endpoint)
         self._caller = Caller(
-            transport, Authorizer(credentials, transport), pacer, random=random, patience_s=patience_s
+            transport,
+            Authorizer(credentials, transport),
+            pacer,
+            random=random,
+            patience_s=patience_s,
+            read_only=read_only,
         )
         self._root = _Root()
         self._priority = Priority.READER

@@ -42,7 +42,8 @@ from drivefs.model import (
 
 FILE_FIELDS = (
     "id,name,mimeType,parents,trashed,version,modifiedTime,createdTime,size,md5Checksum,headRevisionId,"
-    "appProperties,shortcutDetails/targetId,webViewLink,capabilities/canEdit,ownedByMe"
+    "appProperties,shortcutDetails/targetId,webViewLink,capabilities/canEdit,"
+    "capabilities/canModifyContent,capabilities/canTrash,ownedByMe"
 )
 
 DETAIL_FIELDS = f"{FILE_FIELDS},webContentLink,sha1Checksum,sha256Checksum,description,starred"
@@ -199,6 +200,10 @@ def read_file(value: object) -> RemoteFile:
     capabilities = value.get("capabilities")
     target = _text(shortcut.get("targetId")) if isinstance(shortcut, dict) else ""
     parent = _text(parents[0]) if isinstance(parents, list) and parents else ""
+
+    def may(name: str) -> bool:
+        return not (isinstance(capabilities, dict) and capabilities.get(name) is False)
+
     return RemoteFile(
         id=read_id(value.get("id")),
         name=_text(value.get("name")),
@@ -219,7 +224,9 @@ def read_file(value: object) -> RemoteFile:
         else {},
         shortcut_target=DriveId(target) if target else None,
         web_view_link=_text(value.get("webViewLink")) or None,
-        can_edit=not (isinstance(capabilities, dict) and capabilities.get("canEdit") is False),
+        # What has no bytes of its own cannot have them locked.
+        can_edit=may("canEdit") and (may("canModifyContent") or mime_type.startswith(GOOGLE_MIME_PREFIX)),
+        can_trash=may("canTrash"),
         owned_by_me=value.get("ownedByMe") is not False,
     )
 

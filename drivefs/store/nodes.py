@@ -56,6 +56,7 @@ class Node:
     frozen_ns: int | None = None
     export: str | None = None
     points_to: DriveId | None = None
+    kept: int | None = None
 
     @property
     def unnamed(self) -> bool:

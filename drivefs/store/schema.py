@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 STEPS: dict[int, str] = {
     4: "DROP INDEX IF EXISTS nodes_by_name",  # what is frozen shares its name with what is shown
@@ -51,7 +51,8 @@ CREATE TABLE nodes (
     frozen_ns     INTEGER,           -- when it was replaced or removed here while a publish point that has begun
                                      -- needs it: it stays in its place, shown to nobody; NULL: it is shown
     export        TEXT,              -- Google documents: the extension of what shows in their place (sync.exports)
-    points_to     TEXT               -- shortcuts: Drive ID of what they stand for
+    points_to     TEXT,              -- shortcuts: Drive ID of what they stand for
+    kept          INTEGER            -- 1: the account may not put it into the trash; NULL: it may
 );
 CREATE UNIQUE INDEX nodes_shown_by_name ON nodes (parent, name) WHERE parent IS NOT NULL AND frozen_ns IS NULL;
 -- Each of these holds few rows of a million, and finds them without reading the others.

@@ -154,6 +154,7 @@ def node_values(remote: RemoteFile, shown: Attributes) -> dict[str, object]:
         "remote_version": remote.version,
         "export": shown.export,
         "points_to": shown.points_to,
+        "kept": None if remote.can_trash else 1,
     }
 
 

@@ -371,7 +371,13 @@ class Mirror:
                 nodes.remove_xattr(node.inode, key)
             for key, value in shown.xattrs.items():
                 nodes.set_xattr(node.inode, key, value)
-        nodes.update(node.inode, writable=file.can_edit, confirmed_ns=node.confirmed_ns or file.created_ns, **values)
+        nodes.update(
+            node.inode,
+            writable=file.can_edit,
+            kept=None if file.can_trash else 1,
+            confirmed_ns=node.confirmed_ns or file.created_ns,
+            **values,
+        )
 
     def _link(self, node: Node, shown: Attributes) -> dict[str, object]:
         """What changes in a document with its title and address, which stand in a file that leads to its page."""

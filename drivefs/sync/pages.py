@@ -126,7 +126,7 @@ class Pages:
 _COLUMNS = (
     "parent", "name", "kind", "mode", "size_bytes", "mtime_ns", "ctime_ns", "target", "listed", "writable", "ours",
     "change", "drive_id", "confirmed_ns", "revision", "md5", "remote_name", "remote_parent", "remote_meta",
-    "remote_version", "export", "points_to",
+    "remote_version", "export", "points_to", "kept",
 )  # fmt: skip
 
 

@@ -21,6 +21,12 @@ class Rights:
         if self.read_only:
             raise ReadOnly("The mount is read-only.")
 
+    def check_removal(self, node: Node) -> None:
+        """Raises ReadOnly, AccessDenied."""
+        self.check(node)
+        if node.kept:
+            raise AccessDenied("The account may change this on Drive, but not remove it.")
+
     def check_content(self, node: Node) -> None:
         """Raises ReadOnly, AccessDenied."""
         self.check(node)

@@ -231,6 +231,7 @@ class Tree:
             node = self._removable(parent, name)
             if node.kind is Kind.FOLDER:
                 raise IsDirectory("A folder is removed by rmdir.")
+            self._rights.check_removal(node)
             self._store.requests.note(request, node.inode)
             self._journal.removed(self._take_name(node))
             self._opened.forget_unnamed(node.inode)
@@ -245,6 +246,7 @@ class Tree:
         with self._store.request():
             node = self._removable(parent, name)
             self._check_empty(node)
+            self._rights.check_removal(node)
             self._store.requests.note(request, node.inode)
             self._journal.removed(self._take_name(node))
             self._opened.forget_unnamed(node.inode)
@@ -328,6 +330,8 @@ class Tree:
         if target.inode == source.inode:
             return
         self._rights.check_content(target)
+        if source.kind is Kind.FOLDER:
+            self._rights.check_removal(target)
         if source.kind is Kind.FOLDER:
             self._check_empty(target)
         elif target.kind is Kind.FOLDER:

@@ -253,3 +253,14 @@ def test_vfs_volume_is_drives_and_large_while_it_is_not_known(house: VfsHouse) -
     assert house.vfs.volume().free_bytes == 1 << 50
     house.mirror.known_space = FakeSpace()
     assert house.vfs.volume() == (1000 << 12, 400 << 12)
+
+
+def test_vfs_what_the_account_may_not_remove_refuses_that_alone(house: VfsHouse) -> None:
+    house.remote_file("a", DATA, kept=1)
+    house.remote_file("d", b"", kind=Kind.FOLDER, listed=True, kept=1)
+    for call in (lambda: house.fs.unlink("a"), lambda: house.fs.rmdir("d")):
+        with fails_with(errno.EACCES):
+            call()
+    house.fs.rename("a", "d/a")
+    write_file(house.fs, "d/a", b"new")
+    assert read_file(house.fs, "d/a") == b"new"

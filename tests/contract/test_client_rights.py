@@ -1,0 +1,67 @@
+"""What an account may do, and a client that may not write at all, over real HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from drivefs.drive.auth import load_credentials
+from drivefs.drive.google import GoogleDrive
+from drivefs.emulator import Running
+from drivefs.errors import QueueBlocked
+from drivefs.model import CreateTarget, DriveId, Metadata, SessionUri, UpdateTarget
+from tests.contract.client_calls import Bytes
+from tests.emulator_support import Api
+
+
+def shared_with_us(other: Api, role: str) -> DriveId:
+    file_id = other.file(f"theirs, for a {role}", b"x")["id"]
+    body = {"type": "user", "role": role, "emailAddress": "user@example.com"}
+    other.ok("POST", f"files/{file_id}/permissions", body, sendNotificationEmail=False)
+    return DriveId(file_id)
+
+
+@pytest.mark.parametrize(("role", "can_edit"), [("reader", False), ("writer", True)])
+def test_client_tells_what_of_others_may_be_changed_and_removed(
+    drive: GoogleDrive, other: Api, role: str, can_edit: bool
+) -> None:
+    file = drive.get(shared_with_us(other, role))
+    assert (file.can_edit, file.can_trash) == (can_edit, False)
+
+
+def test_client_may_remove_what_is_its_own(drive: GoogleDrive, api: Api) -> None:
+    assert drive.get(DriveId(api.file("mine")["id"])).can_trash
+
+
+def test_client_tells_that_a_locked_content_may_not_be_changed(drive: GoogleDrive, api: Api) -> None:
+    file_id = api.file("locked", b"x")["id"]
+    api.ok("PATCH", f"files/{file_id}", {"contentRestrictions": [{"readOnly": True, "reason": "done"}]})
+    assert not drive.get(DriveId(file_id)).can_edit
+
+
+def test_read_only_client_sends_nothing_that_writes(emulator: Running, api: Api) -> None:
+    file_id = DriveId(api.file("file", b"content")["id"])
+    drive = GoogleDrive(load_credentials(emulator.credentials_file), endpoint=emulator.endpoint, read_only=True)
+    created = CreateTarget(drive.generate_ids(1)[0], drive.root_id(), Metadata(name="new"))
+    session = SessionUri(f"{emulator.endpoint}upload/drive/v3/files?upload_id=x")
+    before = emulator.admin.counters()["requests"]
+    writes: list[Callable[[], object]] = [
+        lambda: drive.create(created),
+        lambda: drive.update(UpdateTarget(file_id, Metadata(name="renamed"))),
+        lambda: drive.trash(file_id),
+        lambda: drive.delete(file_id),
+        lambda: drive.upload_small(created, Bytes(b"x")),
+        lambda: drive.start_session(created, 1),
+        lambda: drive.send(session, Bytes(b"x"), 0, 1, 1),
+        lambda: drive.session_state(session, 1),
+        lambda: drive.end_session(session),
+        lambda: drive.explorer().copy(file_id, created),
+        lambda: drive.explorer().share(file_id, "reader", None),
+    ]
+    for write in writes:
+        with pytest.raises(QueueBlocked, match="read-only"):
+            write()
+    assert emulator.admin.counters()["requests"] == before
+    assert b"".join(drive.download(file_id, 0, 7)) == b"content"
+    drive.close()
