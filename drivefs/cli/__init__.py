@@ -27,6 +27,7 @@ _COMMANDS = {
     "ls": "drivefs.cli.ls:ls",
     "link": "drivefs.cli.link:link",
     "find-id": "drivefs.cli.link:find_id",
+    "trash": "drivefs.cli.trash:trash",
     "revisions": "drivefs.cli.revisions:revisions",
     "cp": "drivefs.cli.cp:cp",
     "doctor": "drivefs.cli.doctor:doctor",

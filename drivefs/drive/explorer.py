@@ -41,6 +41,10 @@ class Explorer:
         """A copy made by Drive itself. `IdInUse` when an earlier try had worked."""
         return read_file(read_json(self._tell(self._service.copy(source, target)).body))
 
+    def restore(self, file_id: DriveId) -> None:
+        """Out of the trash; a file that is not in it stays as it is."""
+        self._tell(self._service.restore(file_id))
+
     def share(self, file_id: DriveId, role: str, email: str | None) -> None:
         """Let `email`, or anyone with the link, in as reader or writer. Repeated, it changes nothing."""
         self._tell(self._service.share(file_id, role, email))

@@ -148,6 +148,9 @@ class Service:
     def trash(self, file_id: DriveId) -> Call:
         return self._made(self._files.update(fileId=file_id, body={"trashed": True}, fields="id", **_ALL_DRIVES))
 
+    def restore(self, file_id: DriveId) -> Call:
+        return self._made(self._files.update(fileId=file_id, body={"trashed": False}, fields="id", **_ALL_DRIVES))
+
     def delete(self, file_id: DriveId) -> Call:
         return self._made(self._files.delete(fileId=file_id, **_ALL_DRIVES))
 
