@@ -61,6 +61,40 @@ def test_session_answers_each_request_at_most_once_whatever_is_in_it(
     assert_alive(peer)
 
 
+WORDS = st.sampled_from([0, 1, 2, 3, 4096, 1 << 20, 1 << 31, 1 << 32, 1 << 40, 1 << 62, 1 << 63, (1 << 64) - 1])
+NAMES = st.sampled_from(
+    [b"", b"\0", b"file\0", b"other\0", b"file\0other\0", b"user.x\0", b"..\0", b"/\0", b"\xff\0"]
+)
+
+
+@FUZZ
+@given(
+    requests=st.lists(
+        st.tuples(
+            st.sampled_from([opcode for opcode in Opcode if opcode is not Opcode.INTERRUPT]),
+            NODEIDS,
+            st.lists(WORDS, max_size=11),
+            NAMES,
+            st.booleans(),
+            st.booleans(),
+        ),
+        max_size=8,
+    )
+)
+def test_session_answers_requests_of_any_values_in_any_order(
+    peer: Peer, requests: list[tuple[Opcode, int, list[int], bytes, bool, bool]]
+) -> None:
+    for number, (opcode, nodeid, words, names, resent, interrupted) in enumerate(requests):
+        unique = 2 * number + 100 | (wire.UNIQUE_RESENT if resent else 0)
+        if interrupted:
+            peer.send(peer.request(Opcode.INTERRUPT, 0, wire.INTERRUPT_IN.pack(unique), unique=unique | 1))
+        body = b"".join(word.to_bytes(8, "little") for word in words) + names
+        peer.send(peer.request(opcode, nodeid, body, unique=unique))
+        silent = opcode in (Opcode.FORGET, Opcode.BATCH_FORGET)
+        assert [reply[0] for reply in peer.replies()] == ([] if silent else [unique])
+    assert_alive(peer)
+
+
 def test_session_says_of_an_unknown_request_that_it_is_unknown(peer: Peer) -> None:
     assert peer.ask(4000, 1, b"")[0] == errno.ENOSYS
 
