@@ -42,7 +42,7 @@ from drivefs.errors import (
 from drivefs.fuse import kernel, libfuse
 from drivefs.fuse.options import MountOptions
 from drivefs.handover import Handover
-from drivefs.model import ROOT_INODE, Priority
+from drivefs.model import Place, Priority
 from drivefs.mounts import MountBusy, Record, clear_dead, unmount, write_record
 from drivefs.signin.accounts import login_command
 from drivefs.signin.check import not_enabled
@@ -53,6 +53,7 @@ from drivefs.store.store import Store
 from drivefs.supervisor import ENDING, READY, Link
 from drivefs.sync.downloader import Downloader
 from drivefs.sync.exports import parse_formats
+from drivefs.sync.layout import COLAB, FLAT, root_of
 from drivefs.sync.mirror import Mirror
 from drivefs.sync.root import resolve_root
 from drivefs.sync.streaming import AT_ONCE as STREAMED_AT_ONCE
@@ -86,10 +87,11 @@ SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
 def default_cache_folder(settings: Settings, who: str) -> Path:
-    """A folder of its own for each Drive, endpoint and root."""
+    """A folder of its own for each Drive, endpoint, root and layout."""
     name = re.sub(r"[^\w.@:+-]", "_", who.rpartition("/")[2].removesuffix(".json")).lstrip(".")[:80]
-    if (settings.endpoint, settings.root) != (None, None) or name != who or not name:
-        digest = hashlib.sha256(json.dumps([who, settings.endpoint, settings.root]).encode())
+    apart = [settings.endpoint, settings.root, *([settings.layout] if settings.layout != FLAT else [])]
+    if any(apart) or name != who or not name:
+        digest = hashlib.sha256(json.dumps([who, *apart]).encode())
         name = f"{name}-{digest.hexdigest()[:12]}"
     return Path(platformdirs.user_cache_dir("drivefs")) / name
 
@@ -152,7 +154,13 @@ class Mounted:
     def _meet_drive(self, who: str, credentials: google.auth.credentials.Credentials) -> None:
         """First contact, or nothing at all where the cache knows this Drive from before."""
         db, settings = self._store.db, self._settings
-        known = self._store.nodes.get(ROOT_INODE).drive_id
+        known = root_of(self._store.nodes).drive_id
+        layout = COLAB if self._store.nodes.find_place(Place.TOP) is not None else FLAT
+        if known is not None and layout != settings.layout:
+            raise UserError(
+                f"The cache folder {self._store.folder} is of a mount with --layout {layout}: give another one with "
+                "--cache-dir."
+            )
         if known is not None and (db.setting("identity"), db.setting("root") or None) == (who, settings.root):
             return
         # With its own short patience, so that nobody stares at a mount that cannot come.
@@ -170,7 +178,8 @@ class Mounted:
                     f"The cache folder {self._store.folder} belongs to another account or folder of Drive: give "
                     "another one with --cache-dir."
                 )
-            Mirror(self._store, first, formats=parse_formats(settings.export_formats)).start(root)
+            mirror = Mirror(self._store, first, formats=parse_formats(settings.export_formats))
+            mirror.start(root, layout=settings.layout)
         except DriveError as error:
             raise _first_contact_failed(error, settings.endpoint) from error
         finally:

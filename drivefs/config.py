@@ -22,6 +22,7 @@ from drivefs.sync.exports import FORMATS, parse_formats
 
 TRANSPORTS = ("auto", "kernel", "libfuse")
 FSYNCS = ("local", "drive")
+LAYOUTS = ("flat", "colab")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:iB|B)?", re.IGNORECASE)
 _AGE = re.compile(r"(\d+(?:\.\d+)?)([dh])")
@@ -39,6 +40,8 @@ class Settings:
     """The person whom a service account stands in for (domain-wide delegation)."""
     root: str | None = None
     """Path or Drive ID of the folder to mount; None: My Drive."""
+    layout: str = "flat"
+    """flat: My Drive, or `root`, at the top; colab: MyDrive, Shareddrives and `Shared with me`."""
     read_only: bool = False
     cache_dir: Path | None = None
     """None: a folder of the account's own under the user's cache folder."""
@@ -214,6 +217,12 @@ def _fsync(value: object) -> str:
     return str(value)
 
 
+def _layout(value: object) -> str:
+    if value not in LAYOUTS:
+        raise ValueError(f"one of {', '.join(LAYOUTS)}")
+    return str(value)
+
+
 def _options(value: object) -> tuple[str, ...]:
     parts = value if isinstance(value, list | tuple) else str(value).split(",")
     return tuple(option for part in parts for option in str(part).split(",") if option)
@@ -223,6 +232,7 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "account": parse_account,
     "subject": _text,
     "root": _text,
+    "layout": _layout,
     "read_only": _truth,
     "cache_dir": _path,
     "export_formats": _formats,
@@ -289,6 +299,8 @@ def load_settings(mountpoint: Path, flags: Mapping[str, object], environ: Mappin
         else:
             plain.append(option)
     values["options"] = tuple(plain)
+    if values.get("layout") == "colab" and values.get("root") is not None:
+        raise UsageError("--root shows one folder, and --layout colab all of Drive: leave one of them out.")
     return Settings(mountpoint=mountpoint, **values)
 
 

@@ -81,6 +81,10 @@ class IsDirectory(FsError):
     """A file was needed."""
 
 
+class CrossDevice(FsError):
+    """Folders do not move from one drive to another."""
+
+
 class NotEmpty(FsError):
     """The folder has entries."""
 

@@ -58,6 +58,19 @@ class Kind(Enum):
     SYMLINK = "symlink"
 
 
+class Place(Enum):
+    """What the layout of a mount has put there, and nobody may move or remove. The values are stored."""
+
+    TOP = "top"
+    """The mount's root, where that is no folder of Drive's."""
+    MY_DRIVE = "my-drive"
+    ALIAS = "alias"
+    """A symlink to another place."""
+    SHARED_DRIVES = "shared-drives"
+    SHARED_DRIVE = "shared-drive"
+    SHARED_WITH_ME = "shared-with-me"
+
+
 class Priority(IntEnum):
     """Who goes first where calls compete; a smaller number goes first (design: Small files)."""
 
@@ -137,6 +150,14 @@ class ChangesPage:
     changes: tuple[Change, ...]
     next_token: str | None
     new_start_token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SharedDrive:
+    """A drive that belongs to a group; its ID is that of its top folder too."""
+
+    id: DriveId
+    name: str
 
 
 @dataclass(frozen=True, slots=True)

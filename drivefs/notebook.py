@@ -34,7 +34,8 @@ _SHOW_S = 0.2
 
 
 def mount(mountpoint: str | Path = MOUNTPOINT, **settings: Any) -> None:
-    """Mount Google Drive on a folder; `settings` are the options of `drivefs mount`, such as cache_size="20G".
+    """Mount Google Drive on a folder, laid out as Colab's own mount (MyDrive, Shareddrives); `settings` are the
+    options of `drivefs mount`, such as cache_size="20G" or layout="flat".
 
     Where nobody is signed in and this is Colab, it asks Colab for it first. Mounted there already, it is left so.
     Raises SignInNeeded and other UserErrors with a sentence.
@@ -43,7 +44,8 @@ def mount(mountpoint: str | Path = MOUNTPOINT, **settings: Any) -> None:
     if any(one.record.mountpoint == where for one in running()):
         click.echo(f"{where} is mounted already.")
         return
-    chosen = load_settings(where, settings, os.environ, config_file())
+    wanted = {"layout": "colab", **settings} if settings.get("root") is None else settings
+    chosen = load_settings(where, wanted, os.environ, config_file())
     _sign_in(chosen)
     where.parent.mkdir(parents=True, exist_ok=True)
     begin(chosen)

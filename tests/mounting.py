@@ -152,7 +152,8 @@ _live: list[Mounted] = []
 class Mounted:
     """One mount of a Drive, and the folder that holds its mount point, cache and home."""
 
-    def __init__(self, drive: Drive, transport: Transport, folder: Path) -> None:
+    def __init__(self, drive: Drive, transport: Transport, folder: Path, *options: str) -> None:
+        """`options` are given to each mount."""
         self.drive = drive
         self.transport = transport
         self.path = folder / "mnt"
@@ -162,6 +163,7 @@ class Mounted:
         self._mount_options = [
             *("--endpoint", ready.endpoint, "--credentials", str(ready.credentials_file)),
             *("--cache-dir", str(self.cache_dir), "--transport", transport.option),
+            *options,
         ]
         home = folder / "home"
         for part in (home, self.path):
@@ -291,9 +293,9 @@ def wait_for_end(pid: int, limit_s: float) -> bool:
 
 
 @contextmanager
-def mounted(drive: Drive, transport: Transport, folder: Path) -> Iterator[Mounted]:
+def mounted(drive: Drive, transport: Transport, folder: Path, *options: str) -> Iterator[Mounted]:
     """A mount for the length of a block; what its log complains of fails the test."""
-    mount = Mounted(drive, transport, folder)
+    mount = Mounted(drive, transport, folder, *options)
     _live.append(mount)
     try:
         mount.mount()

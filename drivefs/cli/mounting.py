@@ -18,7 +18,7 @@ import click
 from drivefs.cli.notify import notify
 from drivefs.cli.progress import FlushProgress, Shown, files_text
 from drivefs.cli.queue import ask_flush
-from drivefs.config import FSYNCS, TRANSPORTS, Settings, config_file, load_settings
+from drivefs.config import FSYNCS, LAYOUTS, TRANSPORTS, Settings, config_file, load_settings
 from drivefs.control import Client, Json, told_error
 from drivefs.errors import SignInNeeded, TimedOut, UserError
 from drivefs.mounts import (
@@ -45,6 +45,11 @@ STOP_WAIT_S = 60.0
 @click.argument("mountpoint", type=click.Path(path_type=Path))
 @click.option("--account", metavar="NAME", help="Whose Drive, of those signed in (default: default).")
 @click.option("--root", metavar="PATH|ID", help="Show this folder of Drive instead of all of My Drive.")
+@click.option(
+    "--layout",
+    type=click.Choice(LAYOUTS),
+    help="colab: MyDrive, Shareddrives and 'Shared with me', as Colab's own mount has them (default: flat).",
+)
 @click.option("--read-only", is_flag=True, default=None, help="Never write.")
 @click.option("--cache-dir", metavar="DIR", help="Where what is written waits for Drive, and what was read is kept.")
 @click.option(

@@ -27,6 +27,7 @@ from drivefs.model import (
     RevisionId,
     SessionState,
     SessionUri,
+    SharedDrive,
     UpdateTarget,
     UploadTarget,
 )
@@ -73,11 +74,19 @@ class Drive(Protocol):
         """What was created or modified after `since_ns` and is not trashed, 1,000 a page."""
         ...
 
-    def start_page_token(self) -> str:
-        """Where the changes feed stands now."""
+    def list_shared_with_me(self, page_token: str | None = None) -> ListPage:
+        """What others share with the account itself, 1,000 a page."""
         ...
 
-    def changes(self, page_token: str) -> ChangesPage:
+    def shared_drives(self) -> list[SharedDrive]:
+        """All that the account is a member of."""
+        ...
+
+    def start_page_token(self, shared_drive: DriveId | None = None) -> str:
+        """Where the changes feed, the account's or a shared drive's own, stands now."""
+        ...
+
+    def changes(self, page_token: str, shared_drive: DriveId | None = None) -> ChangesPage:
         """Up to 1,000 changes from `page_token` on. `Refused` when the server no longer takes the token."""
         ...
 

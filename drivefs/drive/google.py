@@ -33,6 +33,7 @@ from drivefs.drive.replies import (
     read_json,
     read_page,
     read_revisions,
+    read_shared_drives,
     read_stored,
     read_token,
 )
@@ -52,6 +53,7 @@ from drivefs.model import (
     RevisionId,
     SessionState,
     SessionUri,
+    SharedDrive,
     UpdateTarget,
     UploadTarget,
 )
@@ -161,11 +163,24 @@ class GoogleDrive:
     def list_since(self, since_ns: int, page_token: str | None = None) -> ListPage:
         return read_page(read_json(self._ask(self._service.list_since(since_ns, page_token)).body))
 
-    def start_page_token(self) -> str:
-        return read_token(read_json(self._ask(self._service.start_page_token()).body).get("startPageToken"))
+    def list_shared_with_me(self, page_token: str | None = None) -> ListPage:
+        return read_page(read_json(self._ask(self._service.list_shared_with_me(page_token)).body))
 
-    def changes(self, page_token: str) -> ChangesPage:
-        return read_changes(read_json(self._ask(self._service.changes(page_token)).body))
+    def shared_drives(self) -> list[SharedDrive]:
+        found: list[SharedDrive] = []
+        token: str | None = None
+        while True:
+            page, token = read_shared_drives(read_json(self._ask(self._service.shared_drives(token)).body))
+            found += page
+            if token is None or not page:
+                return found
+
+    def start_page_token(self, shared_drive: DriveId | None = None) -> str:
+        call = self._service.start_page_token(shared_drive)
+        return read_token(read_json(self._ask(call).body).get("startPageToken"))
+
+    def changes(self, page_token: str, shared_drive: DriveId | None = None) -> ChangesPage:
+        return read_changes(read_json(self._ask(self._service.changes(page_token, shared_drive)).body))
 
     def revisions(self, file_id: DriveId) -> list[Revision]:
         found: list[Revision] = []

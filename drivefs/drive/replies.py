@@ -38,6 +38,7 @@ from drivefs.model import (
     RemoteFile,
     Revision,
     RevisionId,
+    SharedDrive,
 )
 
 FILE_FIELDS = (
@@ -287,6 +288,16 @@ def read_revisions(value: dict[str, Any]) -> tuple[list[Revision], str | None]:
                 kept=entry.get("keepForever") is True,
             )
         )
+    return found, _text(value.get("nextPageToken")) or None
+
+
+def read_shared_drives(value: dict[str, Any]) -> tuple[list[SharedDrive], str | None]:
+    """One page of the account's shared drives, and the token of the next."""
+    found = [
+        SharedDrive(read_id(entry.get("id")), _text(entry.get("name")))
+        for entry in _list(value.get("drives"))
+        if isinstance(entry, dict)
+    ]
     return found, _text(value.get("nextPageToken")) or None
 
 

@@ -76,7 +76,7 @@ class Service:
         # Kept, because each costs as much as eighty requests.
         self._files, self._changes = service.files(), service.changes()
         self._revisions, self._about = service.revisions(), service.about()
-        self._permissions = service.permissions()
+        self._permissions, self._drives = service.permissions(), service.drives()
 
     # --- reading ---
 
@@ -109,13 +109,22 @@ class Service:
     def details(self, file_id: DriveId) -> Call:
         return self.get(file_id, DETAIL_FIELDS)
 
-    def start_page_token(self) -> Call:
-        return self._made(self._changes.getStartPageToken(fields="startPageToken", **_ALL_DRIVES))
+    def list_shared_with_me(self, page_token: str | None) -> Call:
+        return self._list("sharedWithMe = true and trashed = false", page_token)
 
-    def changes(self, page_token: str) -> Call:
+    def shared_drives(self, page_token: str | None) -> Call:
+        token = {} if page_token is None else {"pageToken": page_token}
+        return self._made(self._drives.list(pageSize=100, fields="nextPageToken,drives(id,name)", **token))
+
+    def start_page_token(self, shared_drive: DriveId | None) -> Call:
+        of = {} if shared_drive is None else {"driveId": shared_drive}
+        return self._made(self._changes.getStartPageToken(fields="startPageToken", **_ALL_DRIVES, **of))
+
+    def changes(self, page_token: str, shared_drive: DriveId | None) -> Call:
+        of = {} if shared_drive is None else {"driveId": shared_drive}
         return self._made(
             self._changes.list(
-                pageToken=page_token, fields=_CHANGES_FIELDS, includeRemoved=True, spaces="drive", **_LISTED
+                pageToken=page_token, fields=_CHANGES_FIELDS, includeRemoved=True, spaces="drive", **_LISTED, **of
             )
         )
 

@@ -50,8 +50,8 @@ class View:
         if (not mask or "parents" in mask) and len(rows) > 1:
             wanted = list({row["parent"] for row in rows if row["parent"] is not None})
             marks = ",".join("?" * len(wanted))
-            for found in self.tree.db.rows(f"SELECT n, id FROM files WHERE n IN ({marks})", wanted):
-                self._parents[found["n"]] = found["id"]
+            for found in self.tree.db.rows(f"SELECT * FROM files WHERE n IN ({marks})", wanted):
+                self._parents[found["n"]] = found["id"] if self.tree.role(found, self.caller) else None
         if not mask or mask.keys() & {"starred", "viewedByMe", "viewedByMeTime", "modifiedByMe", "modifiedByMeTime"}:
             self._states.update((row["n"], None) for row in rows)
             marks = ",".join("?" * len(rows))

@@ -18,6 +18,7 @@ ERRNO: dict[type[errors.DrivefsError], int] = {
     errors.NotDirectory: errno.ENOTDIR,
     errors.IsDirectory: errno.EISDIR,
     errors.NotEmpty: errno.ENOTEMPTY,
+    errors.CrossDevice: errno.EXDEV,
     errors.NotPermitted: errno.EPERM,
     errors.AccessDenied: errno.EACCES,
     errors.ReadOnly: errno.EROFS,

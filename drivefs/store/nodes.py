@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import Any
 
 from drivefs.errors import NoEntry
-from drivefs.model import LINK_EXPORTS, ROOT_INODE, DriveId, Generation, Inode, Kind, RevisionId
+from drivefs.model import LINK_EXPORTS, ROOT_INODE, DriveId, Generation, Inode, Kind, Place, RevisionId
 from drivefs.store.db import Database
 from drivefs.store.news import News
 
@@ -53,6 +53,7 @@ class Node:
     remote_parent: DriveId | None = None
     remote_meta: str | None = None
     remote_version: int | None = None
+    place: Place | None = None
     frozen_ns: int | None = None
     export: str | None = None
     points_to: DriveId | None = None
@@ -88,11 +89,16 @@ COLUMNS = tuple(field.name for field in fields(Node))
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM nodes"
 
 
+_PLACE_AT = COLUMNS.index("place")
+
+
 def _node(row: sqlite3.Row) -> Node:
     values = list(row)
     values[3] = Kind(values[3])
     for at in (10, 11, 12):
         values[at] = bool(values[at])
+    if values[_PLACE_AT] is not None:
+        values[_PLACE_AT] = Place(values[_PLACE_AT])
     return Node(*values)
 
 
@@ -123,7 +129,7 @@ _shown = attrgetter("mode", "writable", "size_bytes", "mtime_ns", "ctime_ns", "t
 
 
 def _stored(value: Any) -> Any:
-    return value.value if isinstance(value, Kind) else value
+    return value.value if isinstance(value, Kind | Place) else value
 
 
 class Nodes:
@@ -244,8 +250,11 @@ class Nodes:
         """Mark every folder on Drive up to inode `last`: their entries are all known."""
         with self._db.transaction():
             self._db.run(
-                "UPDATE nodes SET listed = 1 WHERE kind = 'folder' AND listed = 0 AND confirmed_ns IS NOT NULL"
-                " AND inode <= ?",
+                # Of shared drives, a listing of everything has what the account has opened.
+                "WITH RECURSIVE elsewhere(inode) AS (SELECT inode FROM nodes WHERE place = 'shared-drive' UNION ALL"
+                " SELECT n.inode FROM nodes n JOIN elsewhere e ON n.parent = e.inode WHERE n.kind = 'folder')"
+                " UPDATE nodes SET listed = 1 WHERE kind = 'folder' AND listed = 0 AND confirmed_ns IS NOT NULL"
+                " AND inode <= ? AND inode NOT IN elsewhere",
                 (last,),
             )
             self._forget_all()
@@ -298,6 +307,19 @@ class Nodes:
         )
         assert row is not None
         return int(row[0])
+
+    def find_place(self, place: Place) -> Node | None:
+        """The one node of a place; the first of those that there are many of."""
+        rows = self._db.rows("SELECT inode FROM nodes WHERE place = ? ORDER BY inode LIMIT 1", (place.value,))
+        return self.get(Inode(rows[0][0])) if rows else None
+
+    def place_above(self, inode: Inode) -> Inode:
+        """The place that an inode lies in, which may be itself; the root where the layout has none."""
+        for each in (inode, *self.ancestors(inode)):
+            node = self.find(each)
+            if node is not None and node.place is not None:
+                return each
+        return ROOT_INODE
 
     def ancestors(self, inode: Inode) -> Iterator[Inode]:
         """The folders above a node, nearest first, up to the root; nothing for a node without a name."""

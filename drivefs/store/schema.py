@@ -48,6 +48,7 @@ CREATE TABLE nodes (
     remote_parent TEXT,              -- Drive ID of the folder, as last seen or set
     remote_meta   TEXT,              -- modifiedTime and appProperties as last seen or set: sync.metadata
     remote_version INTEGER,          -- Drive's `version` of all that: an older one is old news
+    place         TEXT,              -- model.Place: put there by the layout; NULL: Drive's, or the user's
     frozen_ns     INTEGER,           -- when it was replaced or removed here while a publish point that has begun
                                      -- needs it: it stays in its place, shown to nobody; NULL: it is shown
     export        TEXT,              -- Google documents: the extension of what shows in their place (sync.exports)
@@ -60,6 +61,7 @@ CREATE INDEX nodes_exported ON nodes (inode) WHERE export IS NOT NULL;
 CREATE INDEX nodes_frozen ON nodes (parent, name) WHERE frozen_ns IS NOT NULL;
 CREATE INDEX nodes_unnamed ON nodes (inode) WHERE parent IS NULL;
 CREATE INDEX nodes_by_generation ON nodes (generation) WHERE generation IS NOT NULL;
+CREATE INDEX nodes_places ON nodes (place) WHERE place IS NOT NULL;
 CREATE INDEX nodes_unlisted ON nodes (inode) WHERE kind = 'folder' AND listed = 0;
 
 CREATE TABLE parked_folders (        -- folders that a flat listing named before the one they lie in

@@ -15,8 +15,9 @@ from collections.abc import Callable
 
 from drivefs.drive.api import Drive
 from drivefs.errors import Refused
-from drivefs.model import ROOT_INODE, Inode, ListPage
+from drivefs.model import Inode, ListPage
 from drivefs.store.store import Store
+from drivefs.sync.layout import root_of
 from drivefs.sync.pages import Pages, pages
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class FlatListing:
         """A new cache: begin with what the root has. Part of the caller's transaction."""
         self._pages.apply(root.files, self._pages.moment())
         if root.next_token is None and not root.incomplete:
-            self._store.nodes.update(ROOT_INODE, listed=True)
+            self._store.nodes.update(root_of(self._store.nodes).inode, listed=True)
         self._store.db.set_setting(_PHASE, _FOLDERS)
         self._store.db.set_setting(_BEGAN, str(self._clock()))
 

@@ -17,7 +17,7 @@ from cachetools import LRUCache, TTLCache
 
 from drivefs.drive.api import Drive
 from drivefs.errors import DriveError, Refused, SignInNeeded
-from drivefs.model import Inode, Priority
+from drivefs.model import Inode, Place, Priority
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 from drivefs.sync.exports import FORMATS
@@ -78,6 +78,9 @@ class Listings:
     def start_over(self) -> None:
         """Changes were missed: every folder is asked for again. Part of the caller's transaction."""
         self._store.nodes.set_none_listed()
+        shared = self._store.nodes.find_place(Place.SHARED_WITH_ME)
+        if shared is not None:
+            self._store.nodes.update(shared.inode, listed=False)
         self.flat.give_up()
 
     def wake(self) -> None:
@@ -134,6 +137,8 @@ class Listings:
         walking: bool | None = None
         while True:
             folder = self._store.nodes.get(inode)
+            if folder.place is Place.SHARED_WITH_ME and not folder.listed:
+                self._list_shared(folder)
             if folder.listed or folder.drive_id is None:
                 return
             if walking is None:
@@ -163,6 +168,14 @@ class Listings:
             # Whoever asks has perhaps asked for more than this folder: its failure is not ours.
             if future.exception() is None:
                 return
+
+    def _list_shared(self, place: Node) -> None:
+        """What others share with the account, and lies in no folder that it sees."""
+        for page in pages(self._reader.list_shared_with_me):
+            with self._store.db.transaction():
+                self.pages.apply(page.files, self.pages.moment())
+        with self._store.db.transaction():
+            self._store.nodes.update(place.inode, listed=True)
 
     def _is_walk(self, folder: Node, to_read: bool) -> bool:
         """Whether folders beside this one were asked for, or the entries of the one above just before its own:

@@ -13,13 +13,27 @@ from collections.abc import Callable, Sequence
 
 from drivefs.drive.api import Drive
 from drivefs.errors import DriveError, Refused, SignInNeeded
-from drivefs.model import LINK_EXPORTS, ROOT_ALIAS, ROOT_INODE, DriveId, Inode, Kind, ListPage, Priority, RemoteFile
+from drivefs.model import (
+    LINK_EXPORTS,
+    ROOT_ALIAS,
+    ROOT_INODE,
+    ChangesPage,
+    DriveId,
+    Inode,
+    Kind,
+    ListPage,
+    Place,
+    Priority,
+    RemoteFile,
+)
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 from drivefs.sync.exports import FORMATS, with_extension
+from drivefs.sync.layout import COLAB, FLAT, make_places, root_of
 from drivefs.sync.listing import Listings
 from drivefs.sync.metadata import Attributes, attributes, node_values, remote_meta, told_place, wanted_name
 from drivefs.sync.names import local_name, shown_name
+from drivefs.sync.shared_drives import SharedDrives
 from drivefs.sync.shortcuts import Shortcuts
 from drivefs.sync.space import Space, SpaceWatch
 
@@ -57,6 +71,7 @@ class Mirror:
         self._polling = threading.Lock()  # one poll at a time; held while Drive is asked
         self._used_s = monotonic()
         self._hasten = threading.Event()
+        self._shared = SharedDrives(store, self._drive, self, monotonic=monotonic)
         self._missed: dict[DriveId, RemoteFile] = {}  # changed while open for writing here; guarded by the database
         self._space = SpaceWatch(self._drive, monotonic)
         self._anew_s: float | None = None  # when everything was last listed anew; guarded by _polling
@@ -65,13 +80,13 @@ class Mirror:
 
     # --- start ---
 
-    def start(self, root: DriveId | None = None) -> None:
-        """Get to know the root folder; with a cache from before, nothing is asked.
+    def start(self, root: DriveId | None = None, *, layout: str = FLAT) -> None:
+        """Get to know the root folder; with a cache from before, nothing is asked. A `root` of one's own is flat.
 
         Raises DriveError or SignInNeeded at first contact; Refused when `root` is not a folder.
         """
         nodes = self._store.nodes
-        if nodes.get(ROOT_INODE).drive_id is not None:
+        if root_of(nodes).drive_id is not None:
             return
         # The token comes before the first listing, so that no change falls between the two.
         token = self._drive.start_page_token()
@@ -83,9 +98,13 @@ class Mirror:
             raise Refused(f"The item {root} is not a folder.", reason="notAFolder")
         with self._store.db.transaction():
             self._store.db.set_setting("changes_token", token)
-            nodes.update(ROOT_INODE, drive_id=root, confirmed_ns=1)
+            if layout == COLAB:
+                make_places(nodes, root)
+            else:
+                nodes.update(ROOT_INODE, drive_id=root, confirmed_ns=1)
             if page is not None:
                 self.listings.flat.plan(page)
+        self._shared.look()
 
     def _root_of(self, page: ListPage) -> DriveId:
         """My Drive's root: its children name it, which saves a request."""
@@ -173,17 +192,23 @@ class Mirror:
 
     def _poll(self) -> int:
         self._catch_up()
-        token = self._store.db.setting("changes_token")
+        try:
+            count = self._follow("changes_token", self._drive.changes)
+        except Refused as error:
+            if self._anew_s is not None and self._monotonic() - self._anew_s < ANEW_EVERY_S:
+                raise
+            log.warning("Drive no longer knows the place in its changes feed (%s): listing anew.", error)
+            self._start_over()
+            return 0
+        return count + self._shared.poll(self._follow)
+
+    def _follow(self, setting: str, ask: Callable[[str], ChangesPage]) -> int:
+        """Apply a feed from the place that `setting` keeps to its end; how many changes there were. Raises
+        DriveError."""
+        token = self._store.db.setting(setting)
         count = 0
         while token is not None:
-            try:
-                page = self._drive.changes(token)
-            except Refused as error:
-                if self._anew_s is not None and self._monotonic() - self._anew_s < ANEW_EVERY_S:
-                    raise
-                log.warning("Drive no longer knows the place in its changes feed (%s): listing anew.", error)
-                self._start_over()
-                return count
+            page = ask(token)
             with self._store.db.transaction():
                 for change in page.changes:
                     if change.file is None or change.file.trashed:
@@ -191,7 +216,7 @@ class Mirror:
                         self._gone(change.id, change.file)
                     else:
                         self._apply(change.file)
-                self._store.db.set_setting("changes_token", page.next_token or page.new_start_token or token)
+                self._store.db.set_setting(setting, page.next_token or page.new_start_token or token)
             count += len(page.changes)
             token = page.next_token
         return count
@@ -237,9 +262,9 @@ class Mirror:
     def _apply(self, file: RemoteFile) -> None:
         nodes = self._store.nodes
         node = nodes.find_by_drive_id(file.id)
-        if node is not None and node.inode == ROOT_INODE:
+        if node is not None and (node.inode == ROOT_INODE or node.place is not None):
             return
-        parent = nodes.find_by_drive_id(file.parent) if file.parent is not None else None
+        parent = self._parent_of(file)
         if parent is not None and parent.unnamed:
             parent = None  # removed here: should it come back, it is listed anew
         if node is None:
@@ -263,6 +288,12 @@ class Mirror:
             self._merge(node, file, parent)
             return
         self._update(node, file, parent)
+
+    def _parent_of(self, file: RemoteFile) -> Node | None:
+        """The node of the folder that an item lies in; for what others share, which lies in none, its place."""
+        if file.parent is not None:
+            return self._store.nodes.find_by_drive_id(file.parent)
+        return None if file.owned_by_me else self._store.nodes.find_place(Place.SHARED_WITH_ME)
 
     def _is_theirs(self, node: Node, file: RemoteFile) -> bool:
         """Whether the content on Drive is neither what was last known nor what was being sent from here."""
@@ -399,7 +430,7 @@ class Mirror:
 
     def _gone(self, drive_id: DriveId, file: RemoteFile | None) -> None:
         node = self._store.nodes.find_by_drive_id(drive_id)
-        if node is None or node.inode == ROOT_INODE or node.unnamed:
+        if node is None or node.inode == ROOT_INODE or node.place is not None or node.unnamed:
             return
         if file is not None and node.remote_version is not None and 0 < file.version <= node.remote_version:
             return

@@ -76,7 +76,8 @@ class Pages:
         single: list[RemoteFile] = []
         for file in items:
             parent = known.get(file.parent) if file.parent is not None else None
-            if file.id in known or file.id in disowned:
+            shared = file.parent is None and not file.owned_by_me
+            if file.id in known or file.id in disowned or shared:
                 single.append(file)
             elif parent is not None and parent[1]:
                 row = self._row(file, parent[0])

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from drivefs.errors import (
+    CrossDevice,
     DriveError,
     Exists,
     InvalidArgument,
@@ -317,6 +318,10 @@ class Tree:
             self._store.habits.renamed(parent, name, new_parent, new_name)
 
     def _check_move(self, source: Node, new_parent: Inode, target: Node | None, flags: int) -> None:
+        if source.kind is Kind.FOLDER and source.parent is not None and source.parent != new_parent:
+            places = self._nodes.place_above(source.parent), self._nodes.place_above(new_parent)
+            if places[0] != places[1]:
+                raise CrossDevice("A folder cannot move to another drive: copy it.")  # drive-api: Limits
         if self._folder(new_parent).unnamed:
             raise NoEntry("The folder was removed.")
         if source.kind is Kind.FOLDER and (

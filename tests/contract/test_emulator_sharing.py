@@ -83,6 +83,16 @@ def drive(api: Api, request: pytest.FixtureRequest) -> str:
     return str(api.ok("POST", "drives", {"name": "team"}, requestId=request.node.name)["id"])
 
 
+def test_a_page_of_shared_items_names_no_folder_that_is_not_shared(api: Api, other: Api) -> None:
+    for name in ("one", "two"):
+        _share(api, str(api.file(f"shared-{name}", b"1")["id"]))
+    found = other.ok(
+        "GET", "files", q="sharedWithMe = true and name contains 'shared-'", fields="files(name,parents)"
+    )
+    assert sorted(item["name"] for item in found["files"]) == ["shared-one", "shared-two"]
+    assert not any("parents" in item for item in found["files"])
+
+
 def test_shared_drives_are_there_for_those_who_ask(api: Api, other: Api, drive: str) -> None:
     body = {"name": "in team", "parents": [drive]}
     assert api.call("POST", "files", body).status == 404

@@ -41,7 +41,6 @@ def test_notebook_trains_is_killed_and_resumes(drive: Drive, tmp_path: Path, mon
     home.mkdir()
     for name, value in {
         "DRIVE": str(tmp_path / "content" / "drive"),
-        "RUN": str(tmp_path / "content" / "drive" / "runs" / "demo"),
         "DRIVEFS_ENDPOINT": drive.running.endpoint,
         "DRIVEFS_CREDENTIALS": str(drive.running.credentials_file),
         "HOME": str(home),
