@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 STEPS: dict[int, str] = {
     4: "DROP INDEX IF EXISTS nodes_by_name",  # what is frozen shares its name with what is shown
