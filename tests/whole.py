@@ -132,7 +132,7 @@ def small_scale(clock: Clock) -> Iterator[None]:
         for module in ("publish", "sending", "streaming", "uploader", "order"):
             stack.enter_context(mock.patch(f"drivefs.sync.{module}.SMALL_LIMIT_BYTES", SMALL_BYTES))
         stack.enter_context(mock.patch("drivefs.sync.downloader.BLOCK_BYTES", BLOCK_BYTES))
-        for module in ("sending", "streaming"):
+        for module in ("sending", "stream", "streaming"):
             stack.enter_context(mock.patch(f"drivefs.sync.{module}.ALIGN_BYTES", GRAIN_BYTES))
         for name, value in (
             ("FILE_BYTES", SMALL_BYTES),

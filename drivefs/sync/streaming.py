@@ -55,7 +55,8 @@ from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 from drivefs.sync.metadata import to_create
 from drivefs.sync.order import SMALL_LIMIT_BYTES
-from drivefs.sync.sending import ALIGN_BYTES, Digest, Head
+from drivefs.sync.sending import ALIGN_BYTES, Head
+from drivefs.sync.stream import Stream
 
 log = logging.getLogger(__name__)
 
@@ -96,44 +97,6 @@ class Sending:
     done_bytes: int
 
 
-class _Stream:
-    """One content on its way (a `drive.api.Content`). Entered by one thread at a time."""
-
-    def __init__(self, store: Store, file: ContentFile, drive_id: DriveId, *, fresh: bool) -> None:
-        self.file = file
-        self.drive_id = drive_id
-        self.fresh = fresh
-        self.session: SessionUri | None = None
-        self.digest = Digest()
-        self.unsure = False  # how much Drive has is to be asked
-        self.busy = False  # guarded by Streaming's lock
-        self.taken = False  # guarded by Streaming's lock: the uploader goes on with it
-        self._store = store
-
-    @property
-    def generation(self) -> Generation:
-        return self.file.generation
-
-    @property
-    def size_bytes(self) -> int:
-        return self.file.size_bytes
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """The next bytes, noted before they leave; or some that were sent already once more. Raises Superseded."""
-        if offset < self.digest.size_bytes:
-            self.digest.go_back(offset)
-        data = self.file.read_ahead(offset, length)
-        self.digest.add(data)
-        if not self._store.content.sent_ahead.note(self.generation, self.digest.base_bytes, self.digest.marks()):
-            raise Superseded(f"What was sent of content file {self.generation} was given up.")
-        return data
-
-    def waiting_bytes(self) -> int:
-        """What could be sent now: whole grains, and never the last byte of what may be all."""
-        written = self.file.size_bytes if self.file.state is State.SEALED else self.file.written_ahead_bytes
-        return max(0, written - 1) // ALIGN_BYTES * ALIGN_BYTES - self.digest.base_bytes
-
-
 class Streaming:
     """The streams of one mount."""
 
@@ -154,7 +117,7 @@ class Streaming:
         self._chance = chance
         self._changed = threading.Condition()
         # Guarded by _changed's lock:
-        self._streams: dict[Generation, _Stream] = {}
+        self._streams: dict[Generation, Stream] = {}
         self._under_way = 0
         self._failures = 0
         self._rest_until_s = 0.0
@@ -189,7 +152,7 @@ class Streaming:
         with self._changed:
             if self._clock() < self._rest_until_s:
                 return
-            ready: list[_Stream] = []
+            ready: list[Stream] = []
             for stream in self._streams.values():
                 if self._under_way + len(ready) >= AT_ONCE:
                     break
@@ -225,7 +188,7 @@ class Streaming:
         with self._changed:
             self._streams[file.generation] = stream
 
-    def _stream(self, node: Node, file: ContentFile) -> _Stream | None:
+    def _stream(self, node: Node, file: ContentFile) -> Stream | None:
         """Where the content may be sent: into the ID that the file has, or that of the file which it will replace, if
         those of its name did so; or else a new one. None when a stream would be in vain."""
         assert node.parent is not None
@@ -234,18 +197,18 @@ class Streaming:
             return None
         if node.drive_id is not None:
             # An ID without confirmation is one whose create may be under way.
-            return None if node.confirmed_ns is None else _Stream(self._store, file, node.drive_id, fresh=False)
+            return None if node.confirmed_ns is None else Stream(self._store, file, node.drive_id, fresh=False)
         place = habits.target_of(node.parent, name)
         target = self._store.nodes.find_child(*place) if place is not None else None
         if target is not None and target.drive_id is not None:
             known = target.kind is Kind.FILE and target.confirmed_ns is not None
-            return _Stream(self._store, file, target.drive_id, fresh=False) if known else None
+            return Stream(self._store, file, target.drive_id, fresh=False) if known else None
         if place is None and is_temporary(name):
             return None
         parent = self._store.nodes.find(node.parent)
         if parent is None or parent.drive_id is None or parent.confirmed_ns is None:
             return None
-        return _Stream(self._store, file, DriveId(""), fresh=True)  # an ID is asked for when the session begins
+        return Stream(self._store, file, DriveId(""), fresh=True)  # an ID is asked for when the session begins
 
     def _drop_useless(self) -> None:
         """What was removed, replaced or changed in its beginning, or is bound to what it no longer becomes."""
@@ -255,7 +218,7 @@ class Streaming:
             if not self._is_useful(stream):
                 self._give_up(stream)
 
-    def _is_useful(self, stream: _Stream) -> bool:
+    def _is_useful(self, stream: Stream) -> bool:
         node = self._store.nodes.find(stream.file.inode)
         if node is None or node.unnamed:
             return False
@@ -270,7 +233,7 @@ class Streaming:
 
     # --- one request after another, on a thread of the executor ---
 
-    def _length(self, stream: _Stream) -> int:
+    def _length(self, stream: Stream) -> int:
         """What its next request carries; 0 when it is to wait."""
         waiting = stream.waiting_bytes()
         if waiting < LEAST_BYTES or self._clock() < self._rest_until_s:
@@ -281,7 +244,7 @@ class Streaming:
             return 0
         return min(waiting, MOST_BYTES)
 
-    def _advance(self, stream: _Stream) -> None:
+    def _advance(self, stream: Stream) -> None:
         lost = False
         try:
             while not stream.taken and (length := self._length(stream)):
@@ -308,7 +271,7 @@ class Streaming:
                 self._under_way -= 1
                 self._changed.notify_all()
 
-    def _send(self, stream: _Stream, length: int) -> None:
+    def _send(self, stream: Stream, length: int) -> None:
         if stream.session is None:
             self._begin(stream)
             assert stream.session is not None
@@ -322,13 +285,13 @@ class Streaming:
         self._confirm(stream, self._drive.send(stream.session, stream, offset, length, None).offset)
 
     @staticmethod
-    def _confirm(stream: _Stream, offset: int) -> None:
+    def _confirm(stream: Stream, offset: int) -> None:
         if not stream.digest.has_mark(offset):
             raise Superseded(f"Drive has {offset} bytes, of which nothing is known here.")
         stream.digest.go_back(offset)
         stream.digest.confirm(offset)
 
-    def _begin(self, stream: _Stream) -> None:
+    def _begin(self, stream: Stream) -> None:
         """A session, kept before the first byte goes. Raises Superseded when there is nothing to send any more."""
         node = self._store.nodes.find(stream.file.inode)
         if node is None or node.parent is None:
@@ -377,7 +340,7 @@ class Streaming:
             self._rest_until_s = self._clock() + delay_s
         log.info("Nothing is sent ahead for %.0f s: %s", delay_s, error)
 
-    def _give_up(self, stream: _Stream) -> None:
+    def _give_up(self, stream: Stream) -> None:
         """Forget what was sent. Nothing of it shows on Drive."""
         with self._changed:
             if self._streams.pop(stream.generation, None) is None:
@@ -422,7 +385,7 @@ class Streaming:
             if stream is not None:
                 stream.file.close()
 
-    def _verified(self, claim: Claim, node: Node, stream: _Stream | None) -> Head | None:
+    def _verified(self, claim: Claim, node: Node, stream: Stream | None) -> Head | None:
         row = self._store.content.sent_ahead.find(claim.generation)
         if row is None or row.drive_id != node.drive_id or claim.size_bytes <= SMALL_LIMIT_BYTES:
             return None
