@@ -112,6 +112,9 @@ class Xattrs:
                 return self.publication(inode).value.encode()
             case "id":
                 value = node.drive_id if node.confirmed_ns is not None else None
+            case "link" if node.confirmed_ns is not None:
+                page = node.target if node.export is not None or node.points_to is not None else None
+                value = page or f"https://drive.google.com/open?id={node.drive_id}"
             case "revision":
                 value = node.revision
             case "md5":

@@ -53,6 +53,7 @@ def test_document_reads_as_its_export_and_is_exported_once(fs: VfsFilesystem, dr
 def test_document_has_its_true_size_when_one_is_looked_at(fs: VfsFilesystem) -> None:
     assert fs.status("Report.docx").size_bytes == len(DOCX)
     assert fs.status("Report.docx").mode == 0o444
+    assert fs.xattr("Report.docx", "user.drivefs.link") == b"https://docs/x"
 
 
 def test_document_listing_of_a_thousand_exports_only_a_few(house: House, fs: VfsFilesystem, drive: FakeDrive) -> None:

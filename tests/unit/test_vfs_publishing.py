@@ -365,4 +365,5 @@ def test_vfs_states_follow_the_way_to_drive(house: VfsHouse) -> None:
     house.publish("a")
     assert told() == b"durable"
     assert house.fs.xattr("a", "user.drivefs.id") == b"id of a"
+    assert house.fs.xattr("a", "user.drivefs.link") == b"https://drive.google.com/open?id=id of a"
     assert house.fs.xattr("a", "user.drivefs.revision").startswith(b"published")
