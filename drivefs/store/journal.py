@@ -68,8 +68,9 @@ class Journal(Points):
                     node = self._nodes.update(node.inode, generation=None)
                 self._leave_behind(node, job)
                 job = None
-            elif node.frozen:
-                # It could not be kept as it was.
+            elif job is not None and job.generation == generation and self._is_needed(node, job):
+                self._break(node, job)  # it could not be kept as it was
+            if node.frozen and job is not None and job.generation == generation:
                 self.keep_frozen(node.inode)
                 self.give_up(node)
                 job = None
@@ -133,7 +134,7 @@ class Journal(Points):
         """`source` was renamed over `target`, which has lost its name. Both are given as they are now."""
         with self._db.transaction():
             frozen = self._nodes.frozen_in(source.parent, source.name) if source.parent is not None else []
-            if frozen:
+            if frozen and (target.frozen or target.drive_id is None):
                 older = None if target.frozen else self.find(target.inode)
                 self.removed(target)
                 self._follow(source, frozen[-1])

@@ -108,7 +108,9 @@ class Points(Queue):
 
     def moved(self, before: Node, after: Node) -> None:
         """A node has another name: what is frozen under the old one, and waits to be taken over by it, goes along."""
-        if before.drive_id is None and before.parent is not None:
+        if before.drive_id is not None or before.parent is None or after.parent is None:
+            return
+        if not self._nodes.frozen_in(after.parent, after.name):
             for frozen in self._nodes.frozen_in(before.parent, before.name):
                 self._nodes.update(frozen.inode, parent=after.parent, name=after.name)
 
@@ -173,6 +175,19 @@ class Points(Queue):
                 self._frozen_in_use.discard(node.inode)
                 return
             self._enqueue(self._nodes.get(node.inode), Barrier.FOLDER, renew=True)
+
+    def _break(self, node: Node, job: Job) -> None:
+        """What points need of a node cannot be kept: older versions of what was to replace a name after it are not
+        published any more, for Drive would not have all that they name."""
+        for folder in self._nodes.ancestors(node.inode):
+            self._db.run(
+                "UPDATE jobs SET begun = NULL WHERE seq >= ? AND inode IN (SELECT inode FROM nodes WHERE parent = ?)",
+                (job.seq, folder),
+            )
+            for frozen in self._nodes.frozen_in(folder):
+                other = self.find(frozen.inode)
+                if other is not None and other.seq > job.seq and other.barrier is Barrier.FOLDER:
+                    self.give_up(frozen)
 
     # --- thawing ---
 

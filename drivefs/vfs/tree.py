@@ -306,6 +306,8 @@ class Tree:
             now_ns = self._now_ns()
             moved = self._nodes.update(source.inode, parent=new_parent, name=new_name, ctime_ns=now_ns)
             if target is not None:
+                if target.drive_id is None and not target.frozen:
+                    self._journal.moved(source, moved)
                 self._journal.replaced(moved, target)
                 self._opened.forget_unnamed(target.inode)
             else:

@@ -331,7 +331,7 @@ class Rename(Step):
         assert entry is not None
         assert after.parent is not None
         frozen = world.whole.store.nodes.frozen_in(after.parent, after.name)
-        if frozen and self._must_take_over(world, source, target):
+        if frozen and world.has_no_other_file(target) and self._must_take_over(world, source, target):
             assert after.drive_id is None, "what is frozen is to be published first"
             entry.drive_id = over.drive_id if over is not None else None
         elif target.drive_id is None or after.drive_id != target.drive_id:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.model import steps
+from tests.model.order import watched_order
 from tests.model.steps import Bytes, Dispatch, Place, Step
 from tests.model.world import world
 
@@ -66,12 +67,36 @@ FOUND: dict[str, list[Step]] = {
         steps.Rename(B, A),
         steps.WriteHandle(0, 3, SMALL),
     ],
+    "what a begun point needs is changed where it is and cannot be copied": [
+        steps.Write(B, NEW, 0, Bytes(1, 20)),
+        Dispatch(1),
+        Dispatch(1),
+        steps.Fault("start_session", "unreachable", False, 0, 1),
+        steps.Write(A, NEW, 0, Bytes(2, 500)),
+        steps.Write(B, NEW, 0, SMALL),
+        Dispatch(1),
+        steps.Write(B, NEW, 0, Bytes(3, 30)),
+        steps.Truncate(A, 7),
+    ],
+    "what follows a frozen file is renamed over what Drive never had": [
+        steps.Write(B, NEW, 0, Bytes(1, 20)),
+        Dispatch(1),
+        Dispatch(1),
+        steps.Fault("start_session", "unreachable", False, 0, 1),
+        steps.Write(A, NEW, 0, Bytes(2, 500)),
+        steps.Write(B, NEW, 0, SMALL),
+        Dispatch(1),
+        steps.Write(B, NEW, 0, Bytes(3, 30)),
+        steps.Write(Place(0, 2), NEW, 0, SMALL),
+        steps.Rename(B, Place(0, 2)),
+    ],
 }
 
 
 @pytest.mark.parametrize("name", FOUND)
 def test_mount_agrees_with_the_model_after_what_was_found(name: str) -> None:
-    with world() as made:
+    with world() as made, watched_order(made.whole) as watch:
+        made.whole.drive.replaced = made.noting(watch.shows)
         for step in FOUND[name]:
             step.run(made)
             made.note()

@@ -115,6 +115,11 @@ class World:
 
         return noted
 
+    def has_no_other_file(self, node: Node) -> bool:
+        """Whether a node, as it was before it was replaced, is frozen now or had nothing on Drive."""
+        now = self.whole.store.nodes.find(node.inode)
+        return node.drive_id is None or (now is not None and now.frozen)
+
     # --- what must hold ---
 
     def note(self) -> None:
