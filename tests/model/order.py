@@ -66,6 +66,10 @@ class OrderWatch:
         version.current = False
         self._release(lambda pointer: pointer.current and not self._has_begun(pointer.inode), {inode})
 
+    def broken(self, inode: Inode) -> None:
+        """What a point needs could not be kept: whatever is current goes without it."""
+        self._release(lambda pointer: pointer.current, {inode})
+
     def replaced(self, source: Inode, target: Inode) -> None:
         self.superseded(target)
         self._became[target] = source
@@ -92,7 +96,9 @@ class OrderWatch:
         return job is not None and job.begun
 
     def left_behind(self, frozen: Inode, node: Inode) -> None:
-        self._became[frozen] = node
+        last = self._last(frozen)
+        if self._last(node) != last:
+            self._became[last] = node
 
     # --- what happens on Drive ---
 
@@ -175,6 +181,7 @@ def watched_order(whole: Whole) -> Iterator[OrderWatch]:
         around(Journal, "_live", lambda node, generation: watch.superseded(node.inode))
         around(Journal, "removed", lambda node: watch.superseded(node.inode))
         around(Journal, "replaced", lambda source, target: watch.replaced(source.inode, target.inode))
+        around(Points, "_break", lambda node, job: watch.broken(node.inode))
         around(Points, "moved", lambda before, after: watch.moved(after.inode))
         around(Points, "_hand_over", lambda frozen, heir: watch.left_behind(frozen.inode, heir.inode))
         real = Points._leave_behind
