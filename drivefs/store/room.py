@@ -7,6 +7,7 @@ what is evicted was Drive's copy.
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import threading
 import time
@@ -71,6 +72,9 @@ class Room:
         self.keep_free_bytes = keep_free_bytes
         self._looked_at_bytes = 0  # of what was filled; of the thread that calls `tidy`
         self._ended = threading.Event()
+        # Of all who wait for uploads, so that room which comes and goes makes nobody wait for ever:
+        self._waited_s = self._moved_s = -math.inf
+        self._sent_bytes = 0
 
     def free_bytes(self) -> int:
         """What clean content may still take."""
@@ -115,19 +119,24 @@ class Room:
     def _wait_for_uploads(self) -> bool:
         journal, content = self._store.journal, self._store.content
         free_bytes = self._disk_free_bytes(self._store.folder)
-        sent_bytes, moved_s = content.sent_bytes, self._monotonic()
+        now_s = self._monotonic()
+        if now_s - self._waited_s > STALLED_S:
+            self._moved_s = now_s  # the last time that anybody waited is long over
         while not self._ended.is_set():
             left = journal.left()
             if left.jobs == left.parked:
                 return self.make_soon()
             with journal.progress:
                 journal.progress.wait(STEP_S)
-            if self._store.make_room(EVICT_BYTES) or self._disk_free_bytes(self._store.folder) > free_bytes:
+            self._waited_s = now_s = self._monotonic()
+            if self._store.make_room(EVICT_BYTES):
                 return True
-            if content.sent_bytes != sent_bytes:
-                sent_bytes, moved_s = content.sent_bytes, self._monotonic()
-            elif self._monotonic() - moved_s >= STALLED_S:
+            if content.sent_bytes != self._sent_bytes:
+                self._sent_bytes, self._moved_s = content.sent_bytes, now_s
+            elif now_s - self._moved_s >= STALLED_S:
                 return False
+            if self._disk_free_bytes(self._store.folder) > free_bytes:
+                return True
         return False
 
     def end_waits(self) -> None:

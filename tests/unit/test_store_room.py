@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import random
 import threading
@@ -169,6 +170,23 @@ def test_room_that_an_upload_makes_is_waited_for(house: VfsHouse, monkeypatch: p
     assert house.node("dirty").generation is None
     house.fs.close(fd)
     assert house.sealed_bytes("a") == b"x" * 100
+
+
+def test_room_that_comes_and_goes_keeps_nobody_waiting_for_ever(house: VfsHouse) -> None:
+    write_file(house.fs, "dirty", b"d" * 1000)
+    seconds, free = itertools.count(step=5.0), itertools.count(1000)
+    room = Room(
+        house.store,
+        limit_bytes=0,
+        keep_free_bytes=0,
+        disk_free_bytes=lambda _: next(free),
+        monotonic=seconds.__next__,
+    )
+    tries = 0
+    while room.make():
+        tries += 1
+        assert tries < 20
+    assert tries > 1
 
 
 def test_room_that_nobody_makes_is_enospc_and_nothing_is_half_appended(
