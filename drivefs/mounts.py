@@ -217,6 +217,13 @@ def is_supervised(record: Record) -> bool:
     return b"drivefs.supervisor" in words and os.fsencode(str(record.log)) in words
 
 
+def has_ended(process: int, limit_s: float) -> bool:
+    """Whether the process of a descriptor (pidfd_open(2)) ends within a time."""
+    waiting = select.poll()  # select(2) knows no descriptors from 1,024 on, and a notebook may have as many
+    waiting.register(process, select.POLLIN)
+    return bool(waiting.poll(limit_s * 1000))
+
+
 def end_supervisor(record: Record) -> bool:
     """Let nobody bring the mount back any more, and end its process; whether there was anybody.
 
@@ -228,7 +235,7 @@ def end_supervisor(record: Record) -> bool:
         process = os.pidfd_open(record.supervisor)
         try:
             signal.pidfd_send_signal(process, signal.SIGTERM)
-            gone, _, _ = select.select([process], [], [], END_S)
+            gone = has_ended(process, END_S)
         finally:
             os.close(process)
     except ProcessLookupError:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import select
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from drivefs.mounts import (
     ensure_mountpoint,
     find_mount_at,
     find_record,
+    has_ended,
     reach,
     resolve,
     running,
@@ -254,8 +254,7 @@ def _stop(client: Client, timeout_s: float) -> Json:
         return client.ask("stop", timeout_s=timeout_s)
     try:
         result = client.ask("stop", timeout_s=timeout_s)
-        gone, _, _ = select.select([process], [], [], STOP_WAIT_S)
-        if not gone:
+        if not has_ended(process, STOP_WAIT_S):
             raise UserError(f"Unmounted, but the process {client.pid} has not ended: 'kill -9 {client.pid}' ends it.")
         return result
     finally:
