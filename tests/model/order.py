@@ -132,7 +132,7 @@ class OrderWatch:
         drive, nodes = self._whole.drive, self._whole.store.nodes
         ids = {
             node.drive_id
-            for node in (nodes.find(inode) for inode in (*self._became, *self._versions))
+            for node in map(nodes.find, {*self._became, *self._became.values(), *self._versions})
             if node is not None and node.drive_id is not None and self._last(node.inode) == self._last(member.inode)
         }
         there = [

@@ -484,6 +484,30 @@ class Dispatch(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class Overtake(Step):
+    """A pointer on Drive is written twice behind a large file that is on its way: its publish point has begun."""
+
+    pointer: Place
+    member: Place
+    data: Bytes
+
+    def run(self, world: World) -> None:
+        new = os.O_CREAT | os.O_TRUNC
+        for step in (
+            Write(self.pointer, new, 0, Bytes(1, 20)),
+            Dispatch(1),
+            Dispatch(1),
+            Fault("start_session", "unreachable", False, 0, 1),
+            Write(self.member, new, 0, Bytes(2, 500)),
+            Write(self.pointer, new, 0, self.data),
+            Dispatch(1),
+            Write(self.pointer, new, 0, Bytes(3, 30)),
+        ):
+            step.run(world)
+            world.note()
+
+
+@dataclass(frozen=True, slots=True)
 class Crash(Step):
     def run(self, world: World) -> None:
         world.crash()

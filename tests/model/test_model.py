@@ -83,6 +83,7 @@ faults: st.SearchStrategy[Step] = st.one_of(
     st.just(steps.NoFaults()),
     st.just(steps.ExpireSessions()),
 )
+overtakes = st.builds(steps.Overtake, places, places, data)
 passes_s = st.sampled_from((0.0, 0.3, 5.0, 70.0, 700.0))
 dispatches = st.builds(steps.Dispatch, passes_s)
 eventful = st.one_of(
@@ -184,6 +185,10 @@ class Mount(RuleBasedStateMachine):
 
     @rule(step=eventful)
     def dispatch_with_another_event(self, step: Step) -> None:
+        self.do(step)
+
+    @rule(step=overtakes)
+    def overtake(self, step: Step) -> None:
         self.do(step)
 
     @rule(step=house)
