@@ -116,9 +116,11 @@ class World:
         return noted
 
     def has_no_other_file(self, node: Node) -> bool:
-        """Whether a node, as it was before it was replaced, is frozen now or had nothing on Drive."""
-        now = self.whole.store.nodes.find(node.inode)
-        return node.drive_id is None or (now is not None and now.frozen)
+        """Whether what a node had on Drive before it was replaced, if anything, is that of something frozen now."""
+        if node.drive_id is None:
+            return True
+        owner = self.whole.store.nodes.find_by_drive_id(node.drive_id)
+        return owner is not None and owner.frozen
 
     # --- what must hold ---
 
