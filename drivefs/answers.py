@@ -332,6 +332,7 @@ class Answers:
             self._store.sync()  # what Drive has got since the last one may go too
             return {"freed_bytes": self._store.evict(sys.maxsize)}
         if action == "verify":
+            self._store.checkpoint()  # what Drive has had for a moment only cannot be dropped before
             checked = Checked()
             for checked in check(self._store):
                 yield {
