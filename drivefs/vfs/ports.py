@@ -68,6 +68,11 @@ class Downloader(Protocol):
         Interrupted when `interrupted` says so meanwhile."""
         ...
 
+    def fetch(self, file: ContentFile, start: int, stop: int) -> bytes:
+        """[start, stop), as far as the file goes, of a clean file: from Drive, and kept nowhere. Raises DriveError,
+        SignInNeeded."""
+        ...
+
     def opened(self, node: Node) -> None:
         """A file is opened for reading: others beside it may be wanted soon. Returns at once."""
         ...

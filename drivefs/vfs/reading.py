@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from drivefs.errors import BadHandle, CacheFull
 from drivefs.store.content_file import ContentFile
+from drivefs.store.generations import State
 from drivefs.store.room import ROOM_TRIES, Room
 from drivefs.vfs.handles import Handle
 from drivefs.vfs.opened import OpenFile, OpenFiles
@@ -25,11 +26,18 @@ class Reading:
 
     def read(self, handle: Handle, offset: int, length: int, interrupted: Callable[[], bool]) -> bytes:
         """What Files.read does."""
-        return self._read(handle, offset, length, interrupted, lambda file: file.read(offset, length))
+        return self._read(
+            handle, offset, length, interrupted, lambda file: file.read(offset, length), lambda data: data
+        )
 
     def read_into(self, handle: Handle, offset: int, buffer: memoryview, interrupted: Callable[[], bool]) -> int:
         """What Files.read_into does."""
-        return self._read(handle, offset, len(buffer), interrupted, lambda file: file.read_into(offset, buffer))
+
+        def put(data: bytes) -> int:
+            buffer[: len(data)] = data
+            return len(data)
+
+        return self._read(handle, offset, len(buffer), interrupted, lambda file: file.read_into(offset, buffer), put)
 
     def _read(
         self,
@@ -38,14 +46,21 @@ class Reading:
         length: int,
         interrupted: Callable[[], bool],
         read: Callable[[ContentFile], T],
+        put: Callable[[bytes], T],
     ) -> T:
+        """`read` takes what is here, `put` what was fetched and cannot be kept."""
         file = self._use(handle)
         try:
             while True:
                 punched = file.punched
                 if file.base is not None:
                     # The lock is free meanwhile: others may write while this one waits for Drive.
-                    self._ensure(file, offset, offset + length, interrupted)
+                    try:
+                        self._ensure(file, offset, offset + length, interrupted)
+                    except CacheFull:
+                        if file.state is not State.CLEAN:
+                            raise
+                        return put(self._downloader.fetch(file, offset, offset + length))
                 result = read(file)
                 if file.punched == punched:
                     return result

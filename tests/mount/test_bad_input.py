@@ -449,12 +449,15 @@ def test_cache_folder_that_cannot_be_written_is_told(person: Person, tmpfs: Call
     assert_refused(person.mount("--cache-dir", file / "cache"), "cannot be used", "--cache-dir")
 
 
-def test_damaged_cache_is_told_and_left_as_it_is(person: Person) -> None:
+def test_damaged_cache_is_told_and_kept_aside(person: Person) -> None:
     person.cache_dir.mkdir()
-    database = person.cache_dir / "drivefs.db"
-    database.write_bytes(b"garbage " * 2000)
-    assert_refused(person.mount(), "cannot be read", "move", "--cache-dir")
-    assert database.read_bytes() == b"garbage " * 2000
+    (person.cache_dir / "drivefs.db").write_bytes(b"garbage " * 2000)
+    done = person.mount()
+    person.succeed(done)
+    assert "was damaged and is kept as" in done.stderr
+    (kept,) = (person.cache_dir / "quarantine").glob("damaged-*.db")
+    assert kept.read_bytes() == b"garbage " * 2000
+    person.succeed(person.run("umount", person.mountpoint))
 
 
 def test_cache_of_another_folder_of_drive_is_told(person: Person, drive: Drive) -> None:
