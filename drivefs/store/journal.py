@@ -134,7 +134,9 @@ class Journal(Points):
         """`source` was renamed over `target`, which has lost its name. Both are given as they are now."""
         with self._db.transaction():
             frozen = self._nodes.frozen_in(source.parent, source.name) if source.parent is not None else []
-            if frozen and (target.frozen or target.drive_id is None):
+            # After something of another kind had the name, what has a file of its own on Drive keeps that.
+            own = source.drive_id is not None and not target.frozen and target.kind is not source.kind
+            if frozen and (target.frozen or target.drive_id is None) and not own:
                 older = None if target.frozen else self.find(target.inode)
                 self.removed(target)
                 self._follow(source, frozen[-1])
@@ -142,7 +144,7 @@ class Journal(Points):
                     self._inherit(source.inode, older)
             elif target.drive_id is None:
                 self.removed(target)
-                self._enqueue(source, Barrier.NONE, renew=source.drive_id is None)
+                self._enqueue(source, Barrier.FOLDER if frozen else Barrier.NONE, renew=source.drive_id is None)
             elif source.kind is target.kind and target.points_to is None and self._is_temporary(source):
                 self._take_over(source, target)
             else:

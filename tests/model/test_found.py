@@ -78,6 +78,22 @@ FOUND: dict[str, list[Step]] = {
         steps.Write(B, NEW, 0, Bytes(3, 30)),
         steps.Truncate(A, 7),
     ],
+    "renamed over a link that has a frozen file's name": [
+        steps.Overtake(B, Place(0, 3), Bytes(185, 201)),
+        steps.MakeSymlink(Place(0, 2), "../b"),
+        steps.Rename(Place(0, 2), B),
+        steps.Rename(Place(0, 3), B),
+    ],
+    "what follows a frozen file is renamed over a link": [
+        steps.Write(A, NEW, 0, SMALL),
+        Dispatch(700.0),
+        steps.MakeSymlink(B, "x" * 130),
+        steps.Write(A, 1024, 3, Bytes(203, 1)),  # O_APPEND
+        Dispatch(700.0, crash_at=3),
+        steps.Rename(B, Place(0, 2)),
+        steps.Write(A, 64, 0, Bytes(210, 63)),  # O_CREAT
+        steps.Rename(A, Place(0, 2)),
+    ],
     "what follows a frozen file is renamed over what Drive never had": [
         steps.Write(B, NEW, 0, Bytes(1, 20)),
         Dispatch(1),
