@@ -204,6 +204,8 @@ class Points(Queue):
             self._hand_over(frozen, heir)
         else:
             self._let_go(frozen)
+            if job is not None and self.find(frozen.inode) is not None:
+                self._inherit(frozen.inode, job)  # a flush that waited for it waits for its removal too
         folder = self._nodes.find(frozen.parent) if frozen.parent is not None else None
         if folder is not None and folder.frozen and self.find(folder.inode) is None:
             self._finish(folder)

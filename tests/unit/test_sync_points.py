@@ -96,6 +96,17 @@ def test_points_member_that_is_removed_stays_until_the_pointer_is_there(house: H
     assert not [file.name for file in house.drive.files.values() if file.trashed and file.name == "weights"]
 
 
+def test_points_flush_waits_for_the_removal_of_what_a_point_needed(house: House) -> None:
+    house.write("run/latest", b"2")
+    house.remove("run/1/weights")
+    before = house.store.journal.last_seq
+    while house.store.journal.left(before).jobs:
+        house.dispatch()
+        house.now += 3
+    assert on_drive(house, "run/latest") == b"2"
+    assert on_drive(house, "run/1/weights") is None
+
+
 def test_points_member_that_is_rewritten_gets_there_in_both_versions(house: House) -> None:
     house.write("run/latest", b"2")
     house.write("run/1/weights", OTHER)
