@@ -183,4 +183,5 @@ def test_mount_drive_and_cache_agree_after_all_at_once(small: None) -> None:
         end_s = time.monotonic() + 20
         while mount.store.content.clean_bytes():  # what was brought ahead of readers may be on its way still
             assert time.monotonic() < end_s, "somebody has left a file open"
+            mount.store.sync()  # until then, what was published a moment ago stays
             mount.evict()
