@@ -185,7 +185,12 @@ class Queue:
     def set_trying(self, inode: Inode, told: str) -> None:
         """Note the place that Drive is about to be told of a node, without its content: until a reply says what
         became of that, nobody knows what Drive has."""
-        self._db.run("UPDATE jobs SET tried_md5 = COALESCE(tried_md5, ?) WHERE inode = ?", (told, inode))
+        # A content that was tried counts for more; an earlier place has been asked after by now.
+        self._db.run(
+            "UPDATE jobs SET tried_md5 = CASE WHEN tried_md5 IS NULL OR tried_md5 LIKE '=%' THEN ? ELSE tried_md5 END"
+            " WHERE inode = ?",
+            (told, inode),
+        )
 
     def _take_seq(self) -> int:
         seq: int = self._next_seq

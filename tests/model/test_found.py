@@ -50,6 +50,16 @@ FOUND: dict[str, list[Step]] = {
         Dispatch(0.3, crash_at=2),
         steps.Rename(B, A),
     ],
+    "renamed twice, each time with a crash before the reply, and back to its first name": [
+        steps.MakeFolder(A),
+        Dispatch(5.0),
+        Dispatch(5.0),
+        steps.Rename(A, B),
+        Dispatch(5.0, crash_at=1),
+        steps.Rename(B, Place(0, 2)),
+        Dispatch(5.0, crash_at=4),
+        steps.Rename(Place(0, 2), A),
+    ],
     "open for writing, its attributes sent after a crash between the end of its session and the reply": [
         steps.Write(A, NEW, 0, LARGE),
         Dispatch(700.0),
