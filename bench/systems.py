@@ -35,11 +35,10 @@ RCLONE_BEST = [
 
 @dataclass
 class System:
-    """A folder to work in, the process that serves it, and how to see that Drive has everything."""
+    """A folder to work in, and the process that serves it."""
 
     folder: Path
     pid: int | None
-    settle: Callable[[], None]
     remount: Callable[[], None]
     """Unmount it, and mount it again with the cache that it has."""
     kill: Callable[[], None]
@@ -69,7 +68,7 @@ def peak_memory_mb(pid: int) -> float:
 def disk(emulator: Running, work: Path) -> Iterator[System]:
     folder = work / "disk"
     folder.mkdir()
-    yield System(folder, None, lambda: None, lambda: None, lambda: None)
+    yield System(folder, None, lambda: None, lambda: None)
     shutil.rmtree(folder)
 
 
@@ -101,7 +100,7 @@ def drivefs(emulator: Running, work: Path, flags: list[str]) -> Iterator[System]
         os.kill(system.pid, signal.SIGKILL)
         system.pid = pid()  # it is brought back by itself, which status waits for
 
-    system = System(folder, None, lambda: run("flush", str(folder), "--json") and None, remount, kill)
+    system = System(folder, None, remount, kill)
     mount()
     try:
         yield system
@@ -183,7 +182,7 @@ def _in_foreground(folder: Path, cache: Path, command: list[str], environment: d
         subprocess.run(["fusermount3", "-uz", str(folder)], check=True)
         mount()
 
-    system = System(folder, None, lambda: None, remount, kill)
+    system = System(folder, None, remount, kill)
     with log:
         mount()
         try:

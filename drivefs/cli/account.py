@@ -24,7 +24,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def drive_options(command: Command) -> Command:
-    """The options that say whose Drive it is; they come as one argument `flags`, by `Account.chosen`."""
+    """The options that say whose Drive it is; a command takes them as `**flags`, for `opened`."""
     for option in (
         click.option("--endpoint", metavar="URL", help="Another server of the Drive API than Google's."),
         click.option("--subject", metavar="EMAIL", help="Whom a service account stands in for."),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import click
@@ -20,14 +20,14 @@ from drivefs.cli.account import drive_options, named, opened
 from drivefs.cli.progress import size_text
 from drivefs.control import Json
 from drivefs.drive.google import GoogleDrive
+from drivefs.drive.replies import write_time
 from drivefs.drive.service import quoted
 from drivefs.errors import Refused, UsageError
 from drivefs.model import FOLDER_MIME, GOOGLE_MIME_PREFIX, SHORTCUT_MIME, Details, DriveId
 from drivefs.remote.paths import PREFIX
+from drivefs.sync.listing import QUERY_FOLDERS
 from drivefs.sync.names import shown_name
-
-PARENTS_AT_ONCE = 50
-"""Folders that one query lists (drive-api: files.list)."""
+from drivefs.sync.pages import pages
 
 
 @click.command()
@@ -43,7 +43,7 @@ def ls(path: str | None, query: str | None, long: bool, recursive: bool, as_json
     With --query and without PATH, all of Drive is searched.
     """
     if query is not None and recursive:
-        raise UsageError("--query without PATH searches all of Drive; it does not go with -R.")
+        raise UsageError("--query looks into one folder, or all of Drive without PATH: leave -R out.")
     with opened(flags, path) as drive:
         found = _found(drive, path, query, recursive)
         if as_json:
@@ -67,21 +67,17 @@ def _found(drive: GoogleDrive, path: str | None, query: str | None, recursive: b
 
 
 def _searched(drive: GoogleDrive, query: str) -> Iterator[tuple[str, Details]]:
+    explorer = drive.explorer()
     incomplete = False
-    token: str | None = None
-    while True:
-        try:
-            page = drive.explorer().search(query, token)
-        except Refused as error:
-            if error.status != 400:
-                raise
-            raise UsageError(f"Drive does not understand the query {query!r}: {error}") from error
-        incomplete |= page.incomplete
-        for details in page.found:
-            yield shown_name(details.file.name), details
-        token = page.next_token
-        if token is None:
-            break
+    try:
+        for page in pages(lambda token: explorer.search(query, token)):
+            incomplete |= page.incomplete
+            for details in page.found:
+                yield shown_name(details.file.name), details
+    except Refused as error:
+        if error.status != 400:
+            raise
+        raise UsageError(f"Drive does not understand the query {query!r}: {error}") from error
     if incomplete:
         click.echo("drivefs: Drive says that it has not searched everything: narrow the query.", err=True)
 
@@ -93,8 +89,8 @@ def _below(drive: GoogleDrive, top: DriveId, recursive: bool) -> Iterator[tuple[
     while level:
         below: dict[DriveId, str] = {}
         parents = list(level)
-        for start in range(0, len(parents), PARENTS_AT_ONCE):
-            either = " or ".join(f"'{quoted(each)}' in parents" for each in parents[start : start + PARENTS_AT_ONCE])
+        for start in range(0, len(parents), QUERY_FOLDERS):
+            either = " or ".join(f"'{quoted(each)}' in parents" for each in parents[start : start + QUERY_FOLDERS])
             for name, details in _searched(drive, f"({either}) and trashed = false"):
                 file = details.file
                 where = level.get(file.parent, "") + name if file.parent is not None else name
@@ -105,7 +101,7 @@ def _below(drive: GoogleDrive, top: DriveId, recursive: bool) -> Iterator[tuple[
         level = below if recursive else {}
 
 
-def _kind(mime_type: str) -> str:
+def kind_of(mime_type: str) -> str:
     if mime_type == FOLDER_MIME:
         return "folder"
     if mime_type == SHORTCUT_MIME:
@@ -113,19 +109,15 @@ def _kind(mime_type: str) -> str:
     return "document" if mime_type.startswith(GOOGLE_MIME_PREFIX) else "file"
 
 
-def _time(modified_ns: int) -> datetime:
-    return datetime.fromtimestamp(modified_ns / 1e9, UTC)
-
-
 def _object(where: str, details: Details) -> Json:
     file = details.file
     return {
         "path": where,
         "id": file.id,
-        "kind": _kind(file.mime_type),
+        "kind": kind_of(file.mime_type),
         "mime_type": file.mime_type,
         "size_bytes": file.size_bytes,
-        "modified": _time(file.modified_ns).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "modified": write_time(file.modified_ns),
         "md5": file.md5,
         "sha1": details.sha1,
         "sha256": details.sha256,
@@ -139,8 +131,8 @@ def _object(where: str, details: Details) -> Json:
 
 def _line(where: str, details: Details, long: bool) -> str:
     file = details.file
-    size = size_text(file.size_bytes) if file.size_bytes is not None else _kind(file.mime_type)
-    when = _time(file.modified_ns).astimezone().strftime("%Y-%m-%d %H:%M")
+    size = size_text(file.size_bytes) if file.size_bytes is not None else kind_of(file.mime_type)
+    when = datetime.fromtimestamp(file.modified_ns / 1e9).astimezone().strftime("%Y-%m-%d %H:%M")
     slash = "/" if file.mime_type == FOLDER_MIME else ""
     more = f"  {file.md5 or '-':32}  {file.web_view_link or '-'}" if long else ""
     # What Drive calls a name may hold what moves a terminal's cursor.

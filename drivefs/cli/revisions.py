@@ -12,7 +12,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import click
 from drivefs.cli.account import drive_options, named, opened
 from drivefs.cli.progress import size_text
 from drivefs.drive.google import GoogleDrive
+from drivefs.drive.replies import write_time
 from drivefs.errors import BadReply, Refused, UsageError, UserError
 from drivefs.model import Metadata, RemoteFile, Revision, RevisionId, UpdateTarget
 from drivefs.remote.fetching import new_file_mode
@@ -68,7 +69,7 @@ def _print(item: RemoteFile, found: list[Revision], as_json: bool) -> None:
             {
                 "number": number,
                 "id": each.id,
-                "modified": _rfc3339(each),
+                "modified": write_time(each.modified_ns),
                 "size_bytes": each.size_bytes,
                 "md5": each.md5,
                 "kept": each.kept,
@@ -80,11 +81,6 @@ def _print(item: RemoteFile, found: list[Revision], as_json: bool) -> None:
     for number, each in enumerate(found, 1):
         size, note = size_text(each.size_bytes), "  kept for ever" if each.kept else ""
         click.echo(f"{number:4}  {_when(each)}  {size:>11}  {each.md5 or '-':32}  {each.id}{note}")
-
-
-def _rfc3339(revision: Revision) -> str:
-    when = datetime.fromtimestamp(revision.modified_ns / 1e9, UTC)
-    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _when(revision: Revision) -> str:

@@ -7,18 +7,20 @@ that is in it.
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from drivefs.cli.account import drive_options, opened
+from drivefs.cli.ls import kind_of
 from drivefs.cli.progress import size_text
 from drivefs.drive.google import GoogleDrive
+from drivefs.drive.replies import write_time
 from drivefs.errors import UsageError, UserError
-from drivefs.model import FOLDER_MIME, RemoteFile
+from drivefs.model import RemoteFile
 from drivefs.remote import paths
 from drivefs.sync.names import shown_name
+from drivefs.sync.pages import pages
 
 QUERY = "trashed = true and 'me' in owners"
 
@@ -40,16 +42,16 @@ def list_(as_json: bool, **flags: Any) -> None:
             {
                 "id": file.id,
                 "name": file.name,
-                "kind": "folder" if file.mime_type == FOLDER_MIME else "file",
+                "kind": kind_of(file.mime_type),
                 "size_bytes": file.size_bytes,
-                "modified": datetime.fromtimestamp(file.modified_ns / 1e9, UTC).isoformat(timespec="milliseconds"),
+                "modified": write_time(file.modified_ns),
             }
             for file in found
         ]
         click.echo(json.dumps({"items": items}))
         return
     for file in found:
-        size = "folder" if file.mime_type == FOLDER_MIME else size_text(file.size_bytes or 0)
+        size = kind_of(file.mime_type) if file.size_bytes is None else size_text(file.size_bytes)
         click.echo(f"{file.id:44}  {size:>11}  {shown_name(file.name)}")
 
 
@@ -86,14 +88,13 @@ def empty(names: tuple[str, ...], yes: bool, **flags: Any) -> None:
 
 def _found(drive: GoogleDrive) -> list[RemoteFile]:
     """What was put into the trash, without what lies in a folder that is there too."""
-    found: list[RemoteFile] = []
-    token: str | None = None
-    while True:
-        page = drive.explorer().search(QUERY, token)
-        found += [details.file for details in page.found if details.file.trashed]
-        token = page.next_token
-        if token is None:
-            break
+    explorer = drive.explorer()
+    found = [
+        details.file
+        for page in pages(lambda token: explorer.search(QUERY, token))
+        for details in page.found
+        if details.file.trashed
+    ]
     ids = {file.id for file in found}
     return sorted((file for file in found if file.parent not in ids), key=lambda file: (file.name, file.id))
 

@@ -71,7 +71,6 @@ class Service:
         document = json.loads(get_static_doc("drive", "v3"))  # type: ignore[no-untyped-call]
         if endpoint is not None:
             _move(document, endpoint)
-        self.root_url: str = document["rootUrl"]
         service: Any = build_from_document(document, http=object(), requestBuilder=_call)
         # Kept, because each costs as much as eighty requests.
         self._files, self._changes = service.files(), service.changes()

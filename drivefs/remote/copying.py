@@ -7,9 +7,10 @@ thread meanwhile, and `stop` ends what is under way; the same command goes on fr
 from __future__ import annotations
 
 import hashlib
+import queue
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -66,8 +67,8 @@ class Copying:
         self._pools, self._jobs, self._dry_run = pools, jobs, dry_run
         self._total_bytes = sum(transfer.size_bytes for transfer in plan.transfers)
         self._stop = threading.Event()
+        self._ids: queue.SimpleQueue[DriveId] = queue.SimpleQueue()  # reserved, and not used yet
         self._lock = threading.Lock()  # guards all below
-        self._ids: list[DriveId] = []
         self._result = Result()
         self._bytes_done = 0
         self._files_done = 0
@@ -96,8 +97,13 @@ class Copying:
 
     def run(self, on_progress: Callable[[Progress], None]) -> Result:
         """Carry out the plan. Raises what makes all of it impossible: SignInNeeded, QueueBlocked, `Stopped`."""
-        self._make_folders()
-        self._each(self._pools.transfers, iter(self._plan.transfers), self._transfer, self._jobs, on_progress)
+        if self._dry_run:
+            self._would += [f"make {path}/" for path in self._new_folders()]
+        else:
+            self._make_folders()
+        self._each(
+            self._pools.transfers, self._supplied(self._plan.transfers), self._transfer, self._jobs, on_progress
+        )
         return self._result
 
     def _each(
@@ -128,28 +134,35 @@ class Copying:
             wait(under_way)
 
     def _id(self) -> DriveId:
-        """An ID for something new; asked for many at a time."""
-        with self._lock:
-            if not self._ids:
-                # Under the lock, so that all who wait share the one request.
-                wanted = len(self._plan.transfers) + len(self._plan.remote_folders) - self._files_done
-                self._ids = self._drive.generate_ids(max(1, min(_IDS_AT_ONCE, wanted)))
-            return self._ids.pop()
+        """An ID for something new, which `_supplied` has asked for."""
+        return self._ids.get_nowait()
+
+    def _supplied(self, things: Sequence[T]) -> Iterator[T]:
+        """All, with an ID for each that makes something new: many are asked for at a time, by the thread that gives
+        the work out."""
+        for start in range(0, len(things), _IDS_AT_ONCE):
+            part = things[start : start + _IDS_AT_ONCE]
+            count = 0 if self._dry_run else sum(map(_makes_something, part))
+            if count:
+                for each in self._drive.generate_ids(count):
+                    self._ids.put(each)
+            yield from part
 
     # --- folders ---
 
+    def _new_folders(self) -> list[str]:
+        return [folder.path for folder in self._plan.remote_folders] + [
+            str(path) for path in self._plan.local_folders
+        ]
+
     def _make_folders(self) -> None:
-        if self._dry_run:
-            self._would += [f"make {folder.path}/" for folder in self._plan.remote_folders]
-            self._would += [f"make {path}/" for path in self._plan.local_folders]
-            return
         for path in self._plan.local_folders:
             path.mkdir(parents=True, exist_ok=True)
         waiting = self._plan.remote_folders
         while waiting:
             ready = [folder for folder in waiting if folder.parent is not None and folder.parent.id is not None]
             waiting = [folder for folder in waiting if folder not in ready]
-            self._each(self._pools.transfers, iter(ready), self._make_folder, self._jobs)
+            self._each(self._pools.transfers, self._supplied(ready), self._make_folder, self._jobs)
 
     def _make_folder(self, folder: RemoteFolder) -> None:
         assert folder.parent is not None and folder.parent.id is not None
@@ -288,6 +301,11 @@ class Copying:
         with self._lock:
             self._would.append(what)
         return True
+
+
+def _makes_something(thing: object) -> bool:
+    """Whether it needs an ID of its own on Drive."""
+    return isinstance(thing, RemoteFolder) or (isinstance(thing, Upload | RemoteCopy) and thing.existing is None)
 
 
 def _md5(path: Path) -> str | None:

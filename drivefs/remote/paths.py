@@ -14,6 +14,7 @@ from drivefs.drive.api import Drive
 from drivefs.errors import RemoteNotFound, UserError
 from drivefs.model import FOLDER_MIME, DriveId, RemoteFile
 from drivefs.sync.names import local_name, shown_name, told_apart
+from drivefs.sync.pages import pages
 
 PREFIX = "drive:"
 _ID = re.compile(r"[A-Za-z0-9_-]{10,}")
@@ -40,13 +41,8 @@ def id_of(text: str) -> DriveId | None:
 
 def children(drive: Drive, parents: list[DriveId]) -> Iterator[RemoteFile]:
     """All that lies in `parents` (1 to 50)."""
-    token: str | None = None
-    while True:
-        page = drive.list_children(parents, token)
+    for page in pages(lambda token: drive.list_children(parents, token)):
         yield from page.files
-        token = page.next_token
-        if token is None:
-            return
 
 
 def oldest_first(file: RemoteFile) -> tuple[int, str]:

@@ -18,10 +18,8 @@ from drivefs.drive.api import Drive
 from drivefs.errors import UsageError, UserError
 from drivefs.model import FOLDER_MIME, GOOGLE_MIME_PREFIX, DriveId, RemoteFile
 from drivefs.remote.paths import PREFIX, children, find, get, id_of, oldest_first
+from drivefs.sync.listing import QUERY_FOLDERS
 from drivefs.sync.names import local_name, remote_name, shown_name
-
-PARENTS_AT_ONCE = 50
-"""Folders that one query lists (drive-api: files.list)."""
 
 
 @dataclass(slots=True)
@@ -154,13 +152,7 @@ def _known(drive: Drive, path: str, item: RemoteFile) -> RemoteFolder:
 
 def _below(plan: Plan, drive: Drive, parent: RemoteFolder, name: str) -> RemoteFolder:
     """The folder `name` (a shown name) of a folder: the one that is there, or one to be made."""
-    existing = parent.entries.get(name)
-    path = f"{parent.path}/{name}"
-    if existing is not None and existing.mime_type == FOLDER_MIME:
-        folder = RemoteFolder(path, existing.name, parent, existing.id)
-        _fill({existing.id: folder}, drive)
-        return folder
-    return _new(plan, parent, name)
+    return _level(plan, drive, [(parent, name)])[0]
 
 
 def _new(plan: Plan, parent: RemoteFolder, name: str) -> RemoteFolder:
@@ -174,8 +166,8 @@ def _new(plan: Plan, parent: RemoteFolder, name: str) -> RemoteFolder:
 def _fill(folders: Mapping[DriveId, RemoteFolder], drive: Drive) -> None:
     """Note what is in folders that exist, many to a query."""
     ids = list(folders)
-    for start in range(0, len(ids), PARENTS_AT_ONCE):
-        for file in children(drive, ids[start : start + PARENTS_AT_ONCE]):
+    for start in range(0, len(ids), QUERY_FOLDERS):
+        for file in children(drive, ids[start : start + QUERY_FOLDERS]):
             if file.parent is None or file.parent not in folders:
                 continue
             entries = folders[file.parent].entries
@@ -184,15 +176,21 @@ def _fill(folders: Mapping[DriveId, RemoteFolder], drive: Drive) -> None:
                 entries[name] = file
 
 
-def _fill_level(level: Iterable[tuple[RemoteFolder, str, RemoteFolder]], drive: Drive) -> None:
-    """Give new-found folders (parent, name, itself) the ID and the entries of what is there by their names."""
+def _level(plan: Plan, drive: Drive, wanted: Iterable[tuple[RemoteFolder, str]]) -> list[RemoteFolder]:
+    """The folders of these names (parent, shown name), with their entries where they are there; the others are to be
+    made."""
     known: dict[DriveId, RemoteFolder] = {}
-    for parent, name, folder in level:
+    level = []
+    for parent, name in wanted:
         existing = parent.entries.get(name)
         if existing is not None and existing.mime_type == FOLDER_MIME:
-            folder.id, folder.name = existing.id, existing.name
+            folder = RemoteFolder(f"{parent.path}/{name}", existing.name, parent, existing.id)
             known[existing.id] = folder
+        else:
+            folder = _new(plan, parent, name)
+        level.append(folder)
     _fill(known, drive)
+    return level
 
 
 # --- from here to Drive ---
@@ -222,20 +220,9 @@ def _uploads(plan: Plan, drive: Drive, sources: list[str], target: str, recursiv
         else:
             level.append((_below(plan, drive, folder, path.name), path))
     while level:
-        found: list[tuple[RemoteFolder, str, RemoteFolder]] = []
-        below: list[tuple[RemoteFolder, Path]] = []
-        for here, path in level:
-            for child in _look_into(plan, path, here):
-                into_folder = RemoteFolder(f"{here.path}/{child.name}", remote_name(child.name), here)
-                found.append((here, child.name, into_folder))
-                below.append((into_folder, child))
-        _fill_level(found, drive)
-        for parent, shown, each in found:
-            if each.id is None:
-                if shown in parent.entries:
-                    raise UserError(f"{each.path} is a file on Drive, where a folder is to be: move it away first.")
-                plan.remote_folders.append(each)
-        level = below
+        below = [(here, child) for here, path in level for child in _look_into(plan, path, here)]
+        folders = _level(plan, drive, ((here, child.name) for here, child in below))
+        level = [(each, child) for each, (_, child) in zip(folders, below, strict=True)]
 
 
 def _look_into(plan: Plan, path: Path, here: RemoteFolder) -> Iterator[Path]:
@@ -298,8 +285,8 @@ def _levels(drive: Drive, top: list[tuple[RemoteFile, Path]]) -> Iterator[list[t
     while level:
         ids = list(level)
         found: dict[DriveId, list[RemoteFile]] = {each: [] for each in ids}
-        for start in range(0, len(ids), PARENTS_AT_ONCE):
-            for file in children(drive, ids[start : start + PARENTS_AT_ONCE]):
+        for start in range(0, len(ids), QUERY_FOLDERS):
+            for file in children(drive, ids[start : start + QUERY_FOLDERS]):
                 if file.parent in found:
                     found[file.parent].append(file)
         yield [(level[each], files) for each, files in found.items()]
@@ -356,11 +343,10 @@ def _copies(plan: Plan, drive: Drive, items: list[tuple[str, RemoteFile]], targe
     seen = {item.id for item, _ in level}
     while level:
         targets = {item.id: here for item, here in level}
-        found: list[tuple[RemoteFolder, str, RemoteFolder]] = []
-        below: list[tuple[RemoteFile, RemoteFolder]] = []
+        below: list[tuple[RemoteFolder, RemoteFile]] = []
         ids = list(targets)
-        for start in range(0, len(ids), PARENTS_AT_ONCE):
-            for file in sorted(children(drive, ids[start : start + PARENTS_AT_ONCE]), key=oldest_first):
+        for start in range(0, len(ids), QUERY_FOLDERS):
+            for file in sorted(children(drive, ids[start : start + QUERY_FOLDERS]), key=oldest_first):
                 here = targets.get(file.parent) if file.parent is not None else None
                 if here is None or file.id in seen:
                     continue
@@ -368,12 +354,9 @@ def _copies(plan: Plan, drive: Drive, items: list[tuple[str, RemoteFile]], targe
                     _copy(plan, file, here, None)
                     continue
                 seen.add(file.id)
-                each = RemoteFolder(f"{here.path}/{shown_name(file.name)}", file.name, here)
-                found.append((here, shown_name(file.name), each))
-                below.append((file, each))
-        _fill_level(found, drive)
-        plan.remote_folders += [each for _, _, each in found if each.id is None]
-        level = below
+                below.append((here, file))
+        folders = _level(plan, drive, ((here, shown_name(file.name)) for here, file in below))
+        level = [(file, each) for each, (_, file) in zip(folders, below, strict=True)]
 
 
 def _copy(plan: Plan, item: RemoteFile, folder: RemoteFolder, name: str | None) -> None:

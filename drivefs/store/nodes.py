@@ -300,14 +300,6 @@ class Nodes:
         )
         return [_node(row) for row in rows]
 
-    def count_folders(self, parent: Inode) -> int:
-        row = self._db.row(
-            "SELECT COUNT(*) FROM nodes WHERE parent = ? AND kind = ? AND frozen_ns IS NULL",
-            (parent, Kind.FOLDER.value),
-        )
-        assert row is not None
-        return int(row[0])
-
     def find_place(self, place: Place) -> Node | None:
         """The one node of a place; the first of those that there are many of."""
         rows = self._db.rows("SELECT inode FROM nodes WHERE place = ? ORDER BY inode LIMIT 1", (place.value,))

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from cachetools import TTLCache
 
 from drivefs.errors import BadReply
-from drivefs.model import DriveId, Inode, ListPage, RemoteFile
+from drivefs.model import DriveId, Inode, RemoteFile
 from drivefs.store.nodes import Node
 from drivefs.store.store import Store
 from drivefs.sync.metadata import attributes, node_values
@@ -131,7 +131,17 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def pages(ask: Callable[[str | None], ListPage]) -> Iterator[ListPage]:
+class Paged(Protocol):
+    """A page of anything."""
+
+    @property
+    def next_token(self) -> str | None: ...
+
+
+Page = TypeVar("Page", bound=Paged)
+
+
+def pages(ask: Callable[[str | None], Page]) -> Iterator[Page]:
     """The pages of a listing, one after another. Raises BadReply when it turns in a circle."""
     tokens: set[str] = set()
     token: str | None = None

@@ -7,6 +7,7 @@ import re
 from drivefs.drive.api import Drive
 from drivefs.errors import Refused, RemoteNotFound
 from drivefs.model import FOLDER_MIME, DriveId
+from drivefs.sync.pages import pages
 
 _ID = re.compile(r"[A-Za-z0-9_-]{15,}")
 
@@ -30,14 +31,12 @@ def resolve_root(drive: Drive, text: str) -> DriveId:
 
 
 def _child(drive: Drive, parent: DriveId, name: str, text: str) -> DriveId:
-    token: str | None = None
-    found = []
-    while True:
-        page = drive.list_children([parent], token)
-        found += [file for file in page.files if file.name == name and file.mime_type == FOLDER_MIME]
-        token = page.next_token
-        if token is None:
-            break
+    found = [
+        file
+        for page in pages(lambda token: drive.list_children([parent], token))
+        for file in page.files
+        if file.name == name and file.mime_type == FOLDER_MIME
+    ]
     if not found:
         raise Refused(f"There is no folder {text!r} on Drive, neither by path nor by ID.", reason="notFound")
     return min(found, key=lambda file: (file.created_ns, file.id)).id

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from drivefs.drive.auth import load_credentials
 from drivefs.drive.google import GoogleDrive
 from drivefs.emulator import Options, Running, running
+from tests.contract.commands import Run, runner
 from tests.emulator_support import Api
 
 
@@ -42,6 +44,11 @@ def other(emulator: Running) -> Iterator[Api]:
     client = Api(emulator, account="other@example.com")
     yield client
     client.close()
+
+
+@pytest.fixture
+def run(emulator: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    return runner(emulator, tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -5,36 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from drivefs import cli
 from drivefs.emulator import Running
 from drivefs.errors import Unreachable
 from drivefs.remote.fetching import RANGE_BYTES
+from tests.contract.commands import Run
 from tests.emulator_support import Api
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(emulator: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs `drivefs ARGUMENTS` as the emulator's first account, with a state folder of its own."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("DRIVEFS_ENDPOINT", emulator.endpoint)
-    monkeypatch.setenv("DRIVEFS_CREDENTIALS", str(emulator.credentials_file))
-
-    def invoke(*arguments: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(cli.main, arguments)
-        assert result.exit_code == code, result.output
-        return result
-
-    return invoke
 
 
 @pytest.fixture
@@ -224,6 +205,23 @@ def test_cp_within_drive_sends_no_bytes(run: Run, emulator: Running, api: Api, t
     assert tree(emulator, top[1] + "/to") == {"from/w": blob(1_000_000)}
     assert not [each for each in emulator.admin.requests() if "upload" in each["path"]]
     assert copied(run("cp", "-r", "--json", f"{top[1]}/from/", f"{top[1]}/to/from"))["same_files"] == 1
+
+
+def test_cp_puts_no_folder_beside_a_file_of_its_name(run: Run, api: Api, top: tuple[str, str]) -> None:
+    source, target = api.folder("from", parent=top[0]), api.folder("to", parent=top[0])
+    api.file("w", b"1", parent=api.folder("x", parent=source))
+    api.file("x", b"a file", parent=target)
+    assert "is a file on Drive" in run("cp", "-r", f"{top[1]}/from/", f"{top[1]}/to", code=1).output
+    assert api.names(f"'{target}' in parents") == ["x"]
+
+
+def test_cp_asks_for_all_ids_at_once(run: Run, emulator: Running, top: tuple[str, str], tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "run", {f"d/f{n}": bytes([n]) for n in range(40)})
+    run("cp", "-r", f"{source}/", f"{top[1]}/")
+    assert len(emulator.admin.requests(method="drive.files.generateIds")) == 2  # for the folder, for its files
+    emulator.admin.reset_counters()
+    run("cp", "-r", f"{source}/", f"{top[1]}/")
+    assert not emulator.admin.requests(method="drive.files.generateIds")
 
 
 def test_cp_dry_run_changes_nothing(run: Run, emulator: Running, top: tuple[str, str], tmp_path: Path) -> None:
