@@ -16,7 +16,8 @@ from dataclasses import asdict
 from drivefs.control import Handler, Json
 from drivefs.errors import Changing, FsError, UserError
 from drivefs.model import DriveId, Inode
-from drivefs.mounts import Record, find_mount_at, unmount
+from drivefs.mounts import find_mount_at, unmount
+from drivefs.records import Record
 from drivefs.store.check import Checked, check, kept
 from drivefs.store.room import Room
 from drivefs.store.scope import Scope

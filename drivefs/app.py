@@ -10,11 +10,8 @@ changes; housekeeping; the control socket; and one that waits for signals, which
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
-import re
 import signal
 import threading
 import time
@@ -23,9 +20,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import google.auth.credentials
-import platformdirs
-
 from drivefs.answers import Answers
 from drivefs.config import Settings, parse_trash_limit
 from drivefs.control import Json, Server
@@ -33,19 +27,18 @@ from drivefs.drive.google import GoogleDrive
 from drivefs.errors import (
     CacheFull,
     CacheInUse,
-    DriveError,
     DrivefsError,
-    Refused,
     StoreError,
     UserError,
 )
+from drivefs.first_contact import default_cache_folder, meet_drive
 from drivefs.fuse import kernel, libfuse
 from drivefs.fuse.options import MountOptions
 from drivefs.handover import Handover
-from drivefs.model import Place, Priority
-from drivefs.mounts import MountBusy, Record, clear_dead, unmount, write_record
+from drivefs.model import Priority
+from drivefs.mounts import MountBusy, clear_dead, unmount
+from drivefs.records import Record, write_record
 from drivefs.signin.accounts import login_command
-from drivefs.signin.check import not_enabled
 from drivefs.signin.find import find_sign_in
 from drivefs.store.news import EVERY_INODE
 from drivefs.store.room import Room
@@ -53,9 +46,7 @@ from drivefs.store.store import Store
 from drivefs.supervisor import ENDING, READY, Link
 from drivefs.sync.downloader import Downloader
 from drivefs.sync.exports import parse_formats
-from drivefs.sync.layout import COLAB, FLAT, root_of
 from drivefs.sync.mirror import Mirror
-from drivefs.sync.root import resolve_root
 from drivefs.sync.streaming import AT_ONCE as STREAMED_AT_ONCE
 from drivefs.sync.streaming import Streaming
 from drivefs.sync.trash import Trash
@@ -74,26 +65,10 @@ ROOM_S = 0.5
 DOWNLOADS_AT_ONCE = 64
 WARMED_AT_ONCE = 32
 REQUESTS_AT_ONCE = 16
-FIRST_CONTACT_S = 10.0
-"""An endpoint that does not answer the first call in this time is taken for dead; once it is asked again."""
-
 LEAVE_S = 5.0
 """After a signal the mount is let go by force when those who use it have not left it in this time."""
 
 SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-
-
-# --- which cache is whose ---
-
-
-def default_cache_folder(settings: Settings, who: str) -> Path:
-    """A folder of its own for each Drive, endpoint, root and layout."""
-    name = re.sub(r"[^\w.@:+-]", "_", who.rpartition("/")[2].removesuffix(".json")).lstrip(".")[:80]
-    apart = [settings.endpoint, settings.root, *([settings.layout] if settings.layout != FLAT else [])]
-    if any(apart) or name != who or not name:
-        digest = hashlib.sha256(json.dumps([who, *apart]).encode())
-        name = f"{name}-{digest.hexdigest()[:12]}"
-    return Path(platformdirs.user_cache_dir("drivefs")) / name
 
 
 # --- one mount ---
@@ -144,48 +119,12 @@ class Mounted:
             self.recovered = self._store.recover({handle.inode for handle in self._handover.handles.found})
             if self._handover.kept() is None:
                 self._store.requests.forget_all()
-            self._meet_drive(found.who, found.credentials)
+            meet_drive(self._store, settings, found.who, found.credentials)
             self._assemble()
         except BaseException:
             self._drive.close()
             self._store.close()
             raise
-
-    def _meet_drive(self, who: str, credentials: google.auth.credentials.Credentials) -> None:
-        """First contact, or nothing at all where the cache knows this Drive from before."""
-        db, settings = self._store.db, self._settings
-        known = root_of(self._store.nodes).drive_id
-        layout = COLAB if self._store.nodes.find_place(Place.TOP) is not None else FLAT
-        if known is not None and layout != settings.layout:
-            raise UserError(
-                f"The cache folder {self._store.folder} is of a mount with --layout {layout}: give another one with "
-                "--cache-dir."
-            )
-        if known is not None and (db.setting("identity"), db.setting("root") or None) == (who, settings.root):
-            return
-        # With its own short patience, so that nobody stares at a mount that cannot come.
-        first = GoogleDrive(
-            credentials,
-            endpoint=settings.endpoint,
-            connect_timeout_s=FIRST_CONTACT_S,
-            stall_timeout_s=FIRST_CONTACT_S,
-            patience_s=FIRST_CONTACT_S / 2,
-        )
-        try:
-            root = resolve_root(first, settings.root) if settings.root is not None else None
-            if known is not None and (root or first.root_id()) != known:
-                raise UserError(
-                    f"The cache folder {self._store.folder} belongs to another account or folder of Drive: give "
-                    "another one with --cache-dir."
-                )
-            mirror = Mirror(self._store, first, formats=parse_formats(settings.export_formats))
-            mirror.start(root, layout=settings.layout)
-        except DriveError as error:
-            raise _first_contact_failed(error, settings.endpoint) from error
-        finally:
-            first.close()
-        db.set_setting("identity", who)
-        db.set_setting("root", settings.root or "")
 
     def _assemble(self) -> None:
         settings, store = self._settings, self._store
@@ -422,18 +361,6 @@ def _start_thread(body: Callable[[], None], name: str) -> threading.Thread:
     thread = threading.Thread(target=body, name=name)
     thread.start()
     return thread
-
-
-def _first_contact_failed(error: DriveError, endpoint: str | None) -> UserError:
-    if (text := not_enabled(error)) is not None:
-        return UserError(text)
-    if isinstance(error, Refused):
-        return UserError(f"Drive does not give the mount's root folder: {str(error).rstrip('.')}.")
-    where = endpoint or "Google Drive"
-    return UserError(
-        f"{where} does not answer as Drive does ({str(error).rstrip('.')}): check the network and --endpoint; the "
-        "first mount of an account needs them, later ones do not."
-    )
 
 
 def sentence(error: DrivefsError) -> UserError:

@@ -15,7 +15,8 @@ from drivefs.config import Settings, config_file, load_settings
 from drivefs.drive.google import GoogleDrive
 from drivefs.errors import SignInNeeded, UserError
 from drivefs.model import DriveId, RemoteFile
-from drivefs.mounts import Record, find_mount_over, read_records, resolve, running
+from drivefs.mounts import find_mount_over, resolve, running
+from drivefs.records import Record, read_records
 from drivefs.remote import paths
 from drivefs.signin.accounts import Accounts
 from drivefs.signin.find import find_sign_in

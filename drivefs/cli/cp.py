@@ -18,7 +18,7 @@ import click
 from drivefs.cli.account import drive_options, opened
 from drivefs.cli.progress import FlushProgress, files_text
 from drivefs.errors import UserError
-from drivefs.mounts import state_folder
+from drivefs.records import state_folder
 from drivefs.remote import plan as plans
 from drivefs.remote.copying import Copying, Pools, Result
 from drivefs.remote.unfinished import Unfinished

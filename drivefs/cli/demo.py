@@ -31,7 +31,8 @@ from drivefs.emulator.client import Running
 from drivefs.emulator.command import arguments_of
 from drivefs.emulator.options import Options
 from drivefs.errors import UsageError, UserError
-from drivefs.mounts import find_mount_at, forget_record, unmount
+from drivefs.mounts import find_mount_at, unmount
+from drivefs.records import forget_record
 
 LATENCY_S = 0.08
 BANDWIDTH_BYTES_S = 40e6

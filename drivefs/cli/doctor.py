@@ -24,7 +24,8 @@ from drivefs.config import Settings, config_file, load_settings
 from drivefs.drive.google import GoogleDrive
 from drivefs.errors import DrivefsError, UserError
 from drivefs.fuse import binding
-from drivefs.mounts import FUSE_TYPE, check_fuse, is_dead, read_records, read_table, state_folder
+from drivefs.mounts import FUSE_TYPE, check_fuse, is_dead, read_table
+from drivefs.records import read_records, state_folder
 
 PASSTHROUGH_LINUX = (6, 9)
 """From here on the kernel has passthrough, and sends again what a dead process did not answer."""

@@ -27,14 +27,13 @@ from drivefs.mounts import (
     end_supervisor,
     ensure_mountpoint,
     find_mount_at,
-    find_record,
     has_ended,
     reach,
     resolve,
     running,
-    state_folder,
     unmount,
 )
+from drivefs.records import find_record, state_folder
 from drivefs.store.survey import survey
 
 STOP_WAIT_S = 60.0

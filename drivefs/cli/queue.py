@@ -43,7 +43,8 @@ import click
 from drivefs.cli.progress import FlushProgress, Shown, files_text, size_text, time_text
 from drivefs.control import Ended, Json
 from drivefs.errors import CacheDamaged, SignInNeeded, TimedOut, UserError
-from drivefs.mounts import Record, Running, get_running, reach, read_records, resolve, running
+from drivefs.mounts import Running, get_running, reach, resolve, running
+from drivefs.records import Record, read_records
 from drivefs.store.survey import survey
 
 # --- flush ---

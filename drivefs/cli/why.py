@@ -33,7 +33,8 @@ from drivefs.cli.progress import files_text, time_text
 from drivefs.cli.queue import path_within
 from drivefs.control import Json
 from drivefs.errors import UserError
-from drivefs.mounts import get_running, read_records, resolve
+from drivefs.mounts import get_running, resolve
+from drivefs.records import read_records
 from drivefs.store.survey import survey
 
 

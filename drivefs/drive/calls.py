@@ -13,9 +13,9 @@ from typing import TypeVar
 from urllib3.response import BaseHTTPResponse
 
 from drivefs.drive.auth import Authorizer
+from drivefs.drive.error_replies import Asked, error_of
 from drivefs.drive.http import Body, Transport, read_all
 from drivefs.drive.pacing import Effort, Lane, Pacer, backoff_s
-from drivefs.drive.replies import Asked, error_of
 from drivefs.drive.service import Call
 from drivefs.errors import QueueBlocked, RateLimited, ServerFault, Transient, Unreachable
 from drivefs.model import Priority

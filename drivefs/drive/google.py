@@ -18,11 +18,11 @@ from urllib3.response import BaseHTTPResponse
 from drivefs.drive.api import Content
 from drivefs.drive.auth import Authorizer
 from drivefs.drive.calls import Caller, Reply, Way
+from drivefs.drive.error_replies import Asked
 from drivefs.drive.explorer import Explorer
 from drivefs.drive.http import Body, Transport, foreign_errors
 from drivefs.drive.pacing import Clock, Effort, Lane, Pacer, SystemClock
 from drivefs.drive.replies import (
-    Asked,
     is_stand_in,
     read_about,
     read_changes,

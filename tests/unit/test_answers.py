@@ -15,7 +15,8 @@ from drivefs.answers import Answers
 from drivefs.cli import queue as cli_queue
 from drivefs.control import Json
 from drivefs.errors import Changing, NoEntry, QueueBlocked, UserError
-from drivefs.mounts import MountBusy, Record
+from drivefs.mounts import MountBusy
+from drivefs.records import Record
 from drivefs.store.room import Room
 from drivefs.sync.streaming import Sending
 from tests.house import House

@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 from drivefs import cli
 from drivefs.cli import cache, warm
 from drivefs.control import Json
-from drivefs.mounts import Record, Running
+from drivefs.mounts import Running
+from drivefs.records import Record
 
 WARMED = {
     "files": 2,

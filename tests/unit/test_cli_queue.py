@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from drivefs import cli
 from drivefs.cli import mounting, queue, remote
 from drivefs.control import Ended, Json
-from drivefs.mounts import Record, Running, read_records, write_record
+from drivefs.mounts import Running
+from drivefs.records import Record, read_records, write_record
 from drivefs.store.survey import survey
 from tests.house import House
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivefs.drive import replies
-from drivefs.drive.replies import Asked, error_of
+from drivefs.drive.error_replies import Asked, error_of
 from drivefs.errors import (
     BadRange,
     BadReply,

@@ -14,7 +14,8 @@ import pytest
 from drivefs import mounts
 from drivefs.control import Server
 from drivefs.errors import UserError
-from drivefs.mounts import Record, TableEntry
+from drivefs.mounts import TableEntry
+from drivefs.records import Record
 
 TABLE = r"""22 1 254:1 / / rw,relatime - ext4 /dev/root rw
 30 22 0:40 / /mnt/my\040drive rw,nosuid - fuse.drivefs drivefs rw,user_id=0

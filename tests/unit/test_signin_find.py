@@ -14,9 +14,9 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from drivefs.app import default_cache_folder
 from drivefs.config import Settings
 from drivefs.errors import SignInNeeded
+from drivefs.first_contact import default_cache_folder
 from drivefs.signin.accounts import Accounts
 from drivefs.signin.find import find_sign_in
 

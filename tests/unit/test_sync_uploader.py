@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from drivefs.drive.replies import ERROR_OF_REASON
+from drivefs.drive.error_replies import ERROR_OF_REASON
 from drivefs.errors import (
     BadReply,
     DrivefsError,

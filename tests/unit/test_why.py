@@ -14,7 +14,8 @@ from drivefs.cli import why as command
 from drivefs.cli.why import sentences
 from drivefs.control import Json
 from drivefs.errors import QueueBlocked, Unreachable, UserError
-from drivefs.mounts import Record, Running, write_record
+from drivefs.mounts import Running
+from drivefs.records import Record, write_record
 from drivefs.why import Why
 from tests.house import House
 
