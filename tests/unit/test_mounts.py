@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from drivefs import mounts
+from drivefs import mounts, records
 from drivefs.control import Server
 from drivefs.errors import UserError
 from drivefs.mounts import TableEntry
@@ -41,7 +41,7 @@ def record(tmp_path: Path, name: str, mountpoint: str, started_s: float = 1.0) -
     cache.mkdir()
     (cache / "drivefs.db").touch()
     made = Record(Path(mountpoint), cache, tmp_path / "log", "default", None, None, False, started_s)
-    mounts.write_record(made)
+    records.write_record(made)
     return made
 
 
@@ -80,15 +80,15 @@ def test_mount_is_found_by_its_path_and_the_upper_one_counts() -> None:
 def test_records_outlive_the_mount_and_go_with_the_cache(tmp_path: Path) -> None:
     old = record(tmp_path, "old", "/mnt/a", 1.0)
     new = record(tmp_path, "new", "/mnt/a", 2.0)
-    assert mounts.read_records() == [new, old]
-    assert mounts.find_record(Path("/mnt/a")) == new
+    assert records.read_records() == [new, old]
+    assert records.find_record(Path("/mnt/a")) == new
     (new.cache_dir / "drivefs.db").unlink()
-    assert mounts.read_records() == [old]
-    mounts.forget_record(old.cache_dir)
-    assert mounts.read_records() == []
+    assert records.read_records() == [old]
+    records.forget_record(old.cache_dir)
+    assert records.read_records() == []
     new.cache_dir.rmdir()
-    assert mounts.read_records() == []
-    assert list(mounts.state_folder().iterdir()) == []
+    assert records.read_records() == []
+    assert list(records.state_folder().iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ def test_records_outlive_the_mount_and_go_with_the_cache(tmp_path: Path) -> None
 )
 def test_record_that_cannot_be_read_is_as_good_as_none(tmp_path: Path, text: str) -> None:
     good = record(tmp_path, "cache", "/mnt/a")
-    (mounts.state_folder() / "broken.json").write_text(text)
-    assert mounts.read_records() == [good]
+    (records.state_folder() / "broken.json").write_text(text)
+    assert records.read_records() == [good]
 
 
 def test_records_are_for_their_owner_alone(tmp_path: Path) -> None:
