@@ -12,7 +12,7 @@ from itertools import islice
 from drivefs.control import Json
 from drivefs.errors import UserError
 from drivefs.model import Inode, Kind
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.quarantine import Quarantined
 from drivefs.store.queue import Job, JobState
 from drivefs.store.scope import Scope

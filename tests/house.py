@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from drivefs.model import ROOT_INODE, Inode, Kind, TrashLimit
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.store import Store
 from drivefs.sync.downloader import Downloader
 from drivefs.sync.mirror import Mirror

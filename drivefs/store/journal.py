@@ -14,7 +14,7 @@ from drivefs.model import FOLDER_MIME, DriveId, Generation, Inode, Kind, RemoteF
 from drivefs.store.claim import Claim
 from drivefs.store.content_file import ContentFile
 from drivefs.store.generations import State
-from drivefs.store.nodes import NOT_ON_DRIVE, Node
+from drivefs.store.node import NOT_ON_DRIVE, Node
 from drivefs.store.points import Points
 from drivefs.store.queue import Barrier, Job
 

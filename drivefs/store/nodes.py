@@ -8,18 +8,16 @@ until Drive has heard of the removal.
 from __future__ import annotations
 
 import posixpath
-import sqlite3
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
 from functools import cache
-from operator import attrgetter
 from typing import Any
 
 from drivefs.errors import NoEntry
-from drivefs.model import LINK_EXPORTS, ROOT_INODE, DriveId, Generation, Inode, Kind, Place, RevisionId
+from drivefs.model import ROOT_INODE, DriveId, Inode, Kind, Place
 from drivefs.store.db import Database
 from drivefs.store.news import News
+from drivefs.store.node import COLUMNS, Node, changed, from_row, shown
 
 KEPT_NODES = 20_000
 """Nodes and names kept in memory: some 15 MB."""
@@ -27,91 +25,8 @@ KEPT_NODES = 20_000
 PAGE_ROWS = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A row of `nodes`; the columns' meaning stands in schema.SCHEMA."""
-
-    inode: Inode
-    parent: Inode | None
-    name: str | None
-    kind: Kind
-    mode: int
-    size_bytes: int
-    mtime_ns: int
-    ctime_ns: int
-    target: str | None = None
-    generation: Generation | None = None
-    listed: bool = False
-    writable: bool = True
-    ours: bool = False
-    change: int = 0
-    drive_id: DriveId | None = None
-    confirmed_ns: int | None = None
-    revision: RevisionId | None = None
-    md5: str | None = None
-    remote_name: str | None = None
-    remote_parent: DriveId | None = None
-    remote_meta: str | None = None
-    remote_version: int | None = None
-    place: Place | None = None
-    frozen_ns: int | None = None
-    export: str | None = None
-    points_to: DriveId | None = None
-    kept: int | None = None
-
-    @property
-    def unnamed(self) -> bool:
-        """Whether the node was unlinked, and Drive is to lose it."""
-        return self.parent is None and self.inode != ROOT_INODE
-
-    @property
-    def frozen(self) -> bool:
-        """Whether the node was replaced or unlinked here, and Drive is to have it first (store.points)."""
-        return self.frozen_ns is not None
-
-    @property
-    def measured(self) -> bool:
-        """Whether `size_bytes` is right: that of an export is known only while it is here."""
-        return self.export is None or self.generation is not None or self.export in LINK_EXPORTS
-
-    @property
-    def gone(self) -> bool:
-        """Whether no name leads to the node any more."""
-        return self.unnamed or self.frozen
-
-
-NOT_ON_DRIVE: dict[str, None] = dict.fromkeys(
-    ("drive_id", "confirmed_ns", "revision", "md5", "remote_name", "remote_parent", "remote_meta", "remote_version")
-)
-"""The columns that tell of a node's file or folder on Drive, for one that has none."""
-
-COLUMNS = tuple(field.name for field in fields(Node))
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM nodes"
-
-
-_PLACE_AT = COLUMNS.index("place")
-
-
-def _node(row: sqlite3.Row) -> Node:
-    values = list(row)
-    values[3] = Kind(values[3])
-    for at in (10, 11, 12):
-        values[at] = bool(values[at])
-    if values[_PLACE_AT] is not None:
-        values[_PLACE_AT] = Place(values[_PLACE_AT])
-    return Node(*values)
-
-
 _DEFAULTS = {"listed": False, "writable": True, "ours": False, "change": 0}
-_columns = attrgetter(*COLUMNS)
-_PLACES = {column: place for place, column in enumerate(COLUMNS)}
-
-
-def _changed(node: Node, values: dict[str, Any]) -> Node:
-    columns = list(_columns(node))
-    for name, value in values.items():
-        columns[_PLACES[name]] = value
-    return Node(*columns)
 
 
 @cache
@@ -122,10 +37,6 @@ def _insert(columns: tuple[str, ...]) -> str:
 @cache
 def _update(columns: tuple[str, ...]) -> str:
     return f"UPDATE nodes SET {', '.join(f'{name} = ?' for name in columns)} WHERE inode = ?"
-
-
-_shown = attrgetter("mode", "writable", "size_bytes", "mtime_ns", "ctime_ns", "target", "unnamed", "measured")
-"""What stat(2) and readlink(2) tell."""
 
 
 def _stored(value: Any) -> Any:
@@ -167,7 +78,7 @@ class Nodes:
                 row = self._db.row(f"{_SELECT} WHERE inode = ?", (inode,))
                 if row is None:
                     return None
-                node = _node(row)
+                node = from_row(row)
                 self._keep(node)
             return node
 
@@ -186,13 +97,13 @@ class Nodes:
             row = self._db.row(f"{_SELECT} WHERE parent = ? AND name = ? AND frozen_ns IS NULL", (parent, name))
             if row is None:
                 return None
-            node = _node(row)
+            node = from_row(row)
             self._keep(node)
             return node
 
     def find_by_drive_id(self, drive_id: DriveId) -> Node | None:
         row = self._db.row(f"{_SELECT} WHERE drive_id = ?", (drive_id,))
-        return None if row is None else _node(row)
+        return None if row is None else from_row(row)
 
     def inodes_of(self, drive_ids: Sequence[DriveId]) -> dict[DriveId, tuple[Inode, bool]]:
         """The inodes of those of the items that have a node, and whether entries can hang in it: in a folder that was
@@ -211,14 +122,14 @@ class Nodes:
 
     def documents(self) -> list[Node]:
         """All Google documents."""
-        return [_node(row) for row in self._db.rows(f"{_SELECT} WHERE export IS NOT NULL")]
+        return [from_row(row) for row in self._db.rows(f"{_SELECT} WHERE export IS NOT NULL")]
 
     def unlisted(self, limit: int) -> list[Node]:
         """Folders on Drive whose entries are not known yet."""
         rows = self._db.rows(
             f"{_SELECT} WHERE kind = 'folder' AND listed = 0 AND confirmed_ns IS NOT NULL LIMIT ?", (limit,)
         )
-        return [_node(row) for row in rows]
+        return [from_row(row) for row in rows]
 
     def unlisted_after(self, parent: Inode, after: str, limit: int) -> list[Node]:
         """Folders of one folder whose entries are not known yet, from a name on."""
@@ -227,7 +138,7 @@ class Nodes:
             " AND confirmed_ns IS NOT NULL AND frozen_ns IS NULL ORDER BY name LIMIT ?",
             (parent, after, limit),
         )
-        return [_node(row) for row in rows]
+        return [from_row(row) for row in rows]
 
     def remote_files_after(self, parent: Inode, after: str, limit_bytes: int, limit: int) -> list[Node]:
         """Files of a folder that have a checksum, up to `limit_bytes`, and none of them here; from a name on."""
@@ -236,7 +147,7 @@ class Nodes:
             " AND drive_id IS NOT NULL AND frozen_ns IS NULL AND size_bytes BETWEEN 1 AND ? ORDER BY name LIMIT ?",
             (parent, after, limit_bytes, limit),
         )
-        return [_node(row) for row in rows]
+        return [from_row(row) for row in rows]
 
     def confirmed_in(self, parent: Inode) -> list[tuple[DriveId, Inode]]:
         """Drive ID and inode of every entry of a folder that Drive has, or had."""
@@ -285,7 +196,7 @@ class Nodes:
             f"{_SELECT} WHERE parent = ? AND name > ? AND frozen_ns IS NULL ORDER BY name LIMIT ?",
             (parent, after, limit),
         )
-        return [_node(row) for row in rows]
+        return [from_row(row) for row in rows]
 
     def has_children(self, parent: Inode) -> bool:
         row = self._db.row("SELECT 1 FROM nodes WHERE parent = ? AND frozen_ns IS NULL LIMIT 1", (parent,))
@@ -298,7 +209,7 @@ class Nodes:
             " ORDER BY frozen_ns, inode",
             (parent, name, name),
         )
-        return [_node(row) for row in rows]
+        return [from_row(row) for row in rows]
 
     def find_place(self, place: Place) -> Node | None:
         """The one node of a place; the first of those that there are many of."""
@@ -369,7 +280,7 @@ class Nodes:
         with self._db.transaction():
             old = self.get(inode)
             self._db.run(_update(tuple(values)), [*map(_stored, values.values()), inode])
-            new = _changed(old, values)
+            new = changed(old, values)
             self._forget(old)
             self._keep(new)
             if (new.parent, new.name) != (old.parent, old.name) and not old.frozen:
@@ -377,7 +288,7 @@ class Nodes:
                     self._news.name(old.parent, old.name, inode if new.unnamed else None)
                 if new.parent is not None and new.name is not None:
                     self._came(new.parent, new.name)
-            if _shown(new) != _shown(old):
+            if shown(new) != shown(old):
                 self._news.attributes(inode)
             return new
 

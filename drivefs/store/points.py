@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from drivefs.model import Generation, Inode, Kind
 from drivefs.store.content import ContentStore
 from drivefs.store.db import Database
-from drivefs.store.nodes import COLUMNS, NOT_ON_DRIVE, Node, Nodes
+from drivefs.store.node import COLUMNS, NOT_ON_DRIVE, Node
+from drivefs.store.nodes import Nodes
 from drivefs.store.queue import Barrier, Job, JobState, Queue
 
 IDENTITY = (*NOT_ON_DRIVE, "ours")

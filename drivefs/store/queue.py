@@ -18,7 +18,8 @@ from enum import Enum
 
 from drivefs.model import DriveId, Generation, Inode, SessionUri
 from drivefs.store.db import Database
-from drivefs.store.nodes import Node, Nodes
+from drivefs.store.node import Node
+from drivefs.store.nodes import Nodes
 
 QUIET_NS = 200_000_000
 """A change is published after this much quiet, so that a rename or a rewrite that follows at once costs nothing."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from drivefs.model import Inode
-from drivefs.store.nodes import Node, Nodes
+from drivefs.store.node import Node
+from drivefs.store.nodes import Nodes
 from drivefs.store.queue import Job, Left, Queue
 
 

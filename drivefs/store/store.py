@@ -20,7 +20,8 @@ from drivefs.store.generations import Base
 from drivefs.store.habits import Habits
 from drivefs.store.journal import Journal
 from drivefs.store.news import News
-from drivefs.store.nodes import Node, Nodes
+from drivefs.store.node import Node
+from drivefs.store.nodes import Nodes
 from drivefs.store.quarantine import Quarantine
 from drivefs.store.recovery import Recovered, recover
 from drivefs.store.requests import Requests

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from drivefs.model import Inode, Kind, RemoteFile, Revision
 from drivefs.store.generations import Base, State
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.store import Store
 from drivefs.sync.mirror import Mirror
 from drivefs.sync.names import NAME_LIMIT_BYTES

@@ -20,7 +20,7 @@ from drivefs.errors import CacheFull, DrivefsError, ExportTooLarge, Refused
 from drivefs.model import LINK_EXPORTS, Inode, Priority, RevisionId
 from drivefs.store.content_file import ContentFile
 from drivefs.store.generations import Base
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.room import EVICT_BYTES
 from drivefs.store.store import Store
 from drivefs.sync.exports import EXPORTS, link_file

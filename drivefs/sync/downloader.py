@@ -23,7 +23,7 @@ from drivefs.errors import BadReply, Interrupted
 from drivefs.model import Inode, Priority
 from drivefs.store.check import md5_of
 from drivefs.store.content_file import ContentFile
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.store import Store
 from drivefs.sync.documents import Documents
 from drivefs.sync.neighbours import Neighbours

@@ -12,7 +12,8 @@ import time
 from typing import Any
 
 from drivefs.model import ROOT_INODE, DriveId, Inode, Kind, Place, SharedDrive
-from drivefs.store.nodes import Node, Nodes
+from drivefs.store.node import Node
+from drivefs.store.nodes import Nodes
 from drivefs.sync.names import local_name, shown_name
 
 COLAB, FLAT = "colab", "flat"

@@ -18,7 +18,7 @@ from cachetools import LRUCache, TTLCache
 from drivefs.drive.api import Drive
 from drivefs.errors import DriveError, Refused, SignInNeeded
 from drivefs.model import Inode, Place, Priority
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.store import Store
 from drivefs.sync.exports import FORMATS
 from drivefs.sync.flat import FlatListing

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from drivefs.errors import NoSpace
 from drivefs.model import FOLDER_MIME, LINK_EXPORTS, SHORTCUT_MIME, DriveId, Kind, Metadata, RemoteFile
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.sync.exports import FORMATS, export_of, is_document, link_file, with_extension
 from drivefs.sync.names import remote_name
 

@@ -26,7 +26,7 @@ from drivefs.model import (
     Priority,
     RemoteFile,
 )
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.store import Store
 from drivefs.sync.exports import FORMATS, with_extension
 from drivefs.sync.layout import COLAB, FLAT, make_places, root_of

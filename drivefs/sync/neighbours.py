@@ -22,7 +22,7 @@ from cachetools import TTLCache
 from drivefs.errors import DrivefsError
 from drivefs.model import Inode, Kind
 from drivefs.store.content_file import ContentFile
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.store import Store
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 from drivefs.model import DriveId, Inode, Kind
-from drivefs.store.nodes import Node, Nodes
+from drivefs.store.node import Node
+from drivefs.store.nodes import Nodes
 from drivefs.store.points import Point
 from drivefs.store.queue import Barrier, Job
 

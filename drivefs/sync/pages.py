@@ -15,7 +15,7 @@ from cachetools import TTLCache
 
 from drivefs.errors import BadReply
 from drivefs.model import DriveId, Inode, RemoteFile
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.store import Store
 from drivefs.sync.metadata import attributes, node_values
 from drivefs.sync.names import NAME_LIMIT_BYTES, shown_name

@@ -13,7 +13,7 @@ from drivefs.drive.api import Drive
 from drivefs.errors import BadReply, IdInUse, RemoteNotFound, Superseded
 from drivefs.model import CreateTarget, DriveId, Kind, Metadata, RemoteFile, UpdateTarget, UploadTarget
 from drivefs.store.claim import Claim
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.queue import Job
 from drivefs.store.store import Store
 from drivefs.sync.conflicts import keep_beneath, set_aside

@@ -16,7 +16,7 @@ from drivefs.errors import BadReply, Refused, ServerFault, Unreachable
 from drivefs.model import DriveId, RevisionId
 from drivefs.store.content_file import ContentFile
 from drivefs.store.generations import Base, State
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.store import Store
 
 UNPINNED_S = 600

@@ -13,7 +13,7 @@ from typing import Protocol
 from drivefs.drive.api import Drive
 from drivefs.errors import Refused
 from drivefs.model import ChangesPage, DriveId, Place, SharedDrive
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.store import Store
 from drivefs.sync.layout import add_shared_drive
 

@@ -10,7 +10,7 @@ from cachetools import TTLCache
 from drivefs.drive.api import Drive
 from drivefs.errors import RemoteNotFound
 from drivefs.model import DriveId, Inode
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.store import Store
 
 DEPTH_LIMIT = 100

@@ -51,7 +51,7 @@ from drivefs.store.claim import Claim
 from drivefs.store.content_file import ContentFile
 from drivefs.store.generations import State
 from drivefs.store.habits import is_temporary
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.store import Store
 from drivefs.sync.metadata import to_create
 from drivefs.sync.order import SMALL_LIMIT_BYTES

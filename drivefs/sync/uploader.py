@@ -31,7 +31,7 @@ from drivefs.errors import (
 )
 from drivefs.model import DriveId, Inode, Kind, Priority
 from drivefs.store.claim import Claim
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.queue import BURST_NS, Job
 from drivefs.store.store import Store
 from drivefs.sync.downloader import Downloader

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from drivefs.errors import CacheFull, DrivefsError
 from drivefs.model import Inode, Kind, Priority
 from drivefs.store.content_file import ContentFile
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.store import Store
 from drivefs.sync.downloader import Downloader
 from drivefs.sync.mirror import Mirror

@@ -15,7 +15,7 @@ from typing import TypeVar
 from drivefs.errors import BadHandle, CacheFull, Exists, InvalidArgument, IsDirectory, NoEntry, NotSupported
 from drivefs.model import Generation, Inode, Kind, RequestId, RevisionId
 from drivefs.store.content_file import ContentFile
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.room import ROOM_TRIES, Room
 from drivefs.store.store import Store
 from drivefs.vfs.appends import Appends

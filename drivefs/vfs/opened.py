@@ -16,7 +16,7 @@ from typing import NamedTuple
 from drivefs.model import Inode, Kind
 from drivefs.store.content_file import ContentFile
 from drivefs.store.generations import State
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.store import Store
 
 _WRITE_BITS = 0o222

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from drivefs.model import DriveId, Inode
 from drivefs.store.content_file import ContentFile
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 
 
 class Space(Protocol):

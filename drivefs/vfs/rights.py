@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from drivefs.errors import AccessDenied, ReadOnly
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 
 
 @dataclass(frozen=True, slots=True)

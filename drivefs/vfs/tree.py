@@ -24,7 +24,7 @@ from drivefs.errors import (
     SignInNeeded,
 )
 from drivefs.model import ROOT_INODE, Inode, Kind, RequestId
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.store import Store
 from drivefs.vfs.names import NAME_LIMIT_BYTES, check_name, check_sought, check_target
 from drivefs.vfs.opened import Attributes, OpenFiles

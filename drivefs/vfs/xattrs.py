@@ -9,7 +9,7 @@ from enum import Enum
 
 from drivefs.errors import Exists, NoAttribute, NoSpace, NotPermitted, NotSupported
 from drivefs.model import Inode, RequestId
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.store import Store
 from drivefs.sync.metadata import XATTR_LIMIT, xattr_property
 from drivefs.vfs.opened import OpenFiles

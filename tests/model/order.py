@@ -16,7 +16,7 @@ from unittest import mock
 
 from drivefs.model import DriveId, Generation, Inode
 from drivefs.store.journal import Journal
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.points import Points
 from tests.whole import Whole
 

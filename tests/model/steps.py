@@ -18,7 +18,7 @@ from drivefs.errors import (
 )
 from drivefs.model import Kind
 from drivefs.store.journal import FRESH_NS
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from tests.model.reference import Entry, Fails, resize, write
 from tests.model.world import THEIRS, Handle, World
 from tests.whole import Image

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from drivefs.model import DriveId, Kind, RemoteFile
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.sync.metadata import attributes
 from tests.model.reference import Entry, Fails, Reference
 from tests.whole import Clock, Image, WatchedDrive, Whole, drive_tree, scratch_folder, small_scale

@@ -13,7 +13,7 @@ from drivefs.store import journal as journal_module
 from drivefs.store import queue as queue_module
 from drivefs.store.generations import State
 from drivefs.store.journal import FRESH_NS
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.queue import Barrier, Job, JobState
 from drivefs.store.store import Store
 

@@ -9,7 +9,7 @@ import pytest
 
 from drivefs.model import ROOT_INODE, Changes, Inode, Kind
 from drivefs.store.news import EVERY_INODE
-from drivefs.store.nodes import COLUMNS, Node
+from drivefs.store.node import COLUMNS, Node
 from tests.unit.vfs_house import VfsHouse
 
 

@@ -11,7 +11,8 @@ import pytest
 from drivefs.errors import CacheInUse, NoEntry
 from drivefs.model import ROOT_INODE, Inode, Kind
 from drivefs.store import nodes as nodes_module
-from drivefs.store.nodes import Node, Nodes
+from drivefs.store.node import Node
+from drivefs.store.nodes import Nodes
 from drivefs.store.store import Store
 
 

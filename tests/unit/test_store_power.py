@@ -11,7 +11,7 @@ import pytest
 
 from drivefs.model import ROOT_INODE, Inode, Kind
 from drivefs.store.content import ContentStore
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.queue import JobState
 from drivefs.store.store import Store
 from tests.house import House

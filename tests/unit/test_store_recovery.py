@@ -9,7 +9,7 @@ import pytest
 from drivefs.errors import StoreError
 from drivefs.model import ROOT_INODE, DriveId, Kind
 from drivefs.store.generations import State
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.store import Store
 
 

@@ -12,7 +12,7 @@ from drivefs.errors import Unreachable
 from drivefs.model import ROOT_INODE, DriveId, Inode, Kind, RevisionId
 from drivefs.store.content_file import ContentFile
 from drivefs.store.generations import State
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.room import STALLED_S, Room
 from drivefs.store.store import Store
 from drivefs.vfs.handle_memory import HandleMemory
