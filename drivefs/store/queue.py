@@ -294,10 +294,11 @@ class Queue:
     def owed_since(self, after_seq: int) -> float:
         """The smallest `since_seq` of what replaces a name and comes behind `after_seq`; infinite if nothing does."""
         row = self._db.row(
-            "SELECT MIN(since_seq) FROM jobs WHERE seq > ? AND barrier = ? AND state = ?",
-            (after_seq, Barrier.FOLDER.value, JobState.WAITING.value),
+            "SELECT since_seq FROM jobs INDEXED BY jobs_replacing"
+            " WHERE barrier = 'folder' AND seq > ? AND state = ? ORDER BY since_seq LIMIT 1",
+            (after_seq, JobState.WAITING.value),
         )
-        return math.inf if row is None or row[0] is None else int(row[0])
+        return math.inf if row is None else int(row[0])
 
     def burst_over_ns(self) -> int:
         """Until when a burst of changes should not be slowed down by uploads. Long ago where nobody makes any, or
@@ -307,8 +308,10 @@ class Queue:
     def has_larger(self, size_bytes: int) -> bool:
         """Whether content of more than `size_bytes` waits."""
         row = self._db.row(
-            "SELECT 1 FROM jobs j JOIN generations g ON g.generation = j.generation"
-            " WHERE g.size_bytes > ? AND j.state = ? LIMIT 1",
+            # What waits is sealed.
+            "SELECT 1 FROM generations g INDEXED BY generations_sealed"
+            " CROSS JOIN jobs j ON j.generation = g.generation"
+            " WHERE g.state = 'sealed' AND g.size_bytes > ? AND j.state = ? LIMIT 1",
             (size_bytes, JobState.WAITING.value),
         )
         return row is not None

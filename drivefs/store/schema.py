@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 
 STEPS: dict[int, str] = {
     4: "DROP INDEX IF EXISTS nodes_by_name",  # what is frozen shares its name with what is shown
@@ -89,6 +89,7 @@ CREATE TABLE generations (
     used_ns    INTEGER NOT NULL      -- last use, for eviction
 );
 CREATE INDEX generations_by_state ON generations (state, used_ns);
+CREATE INDEX generations_sealed ON generations (size_bytes) WHERE state = 'sealed';
 
 CREATE TABLE dropped (               -- content files that nothing names any more: they go after the next sync point
     generation INTEGER PRIMARY KEY
@@ -126,6 +127,7 @@ CREATE TABLE jobs (                  -- what Drive does not have yet: at most on
 );
 CREATE UNIQUE INDEX jobs_by_seq ON jobs (seq);
 CREATE INDEX jobs_begun ON jobs (seq) WHERE begun = 1;
+CREATE INDEX jobs_replacing ON jobs (since_seq) WHERE barrier = 'folder';
 CREATE INDEX jobs_by_generation ON jobs (generation) WHERE generation IS NOT NULL;
 
 CREATE TABLE sent_ahead (            -- sessions that hold the beginning of a content before its turn, or its end

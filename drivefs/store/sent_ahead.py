@@ -83,8 +83,9 @@ class SentAheadRows:
     def others_wait(self, size_bytes: int) -> bool:
         """Whether content of more than `size_bytes` waits of which nothing was sent ahead."""
         row = self._db.row(
-            "SELECT 1 FROM jobs j JOIN generations g ON g.generation = j.generation"
-            " WHERE g.size_bytes > ? AND j.state = 'waiting'"
+            "SELECT 1 FROM generations g INDEXED BY generations_sealed"
+            " CROSS JOIN jobs j ON j.generation = g.generation"
+            " WHERE g.state = 'sealed' AND g.size_bytes > ? AND j.state = 'waiting'"
             " AND NOT EXISTS (SELECT 1 FROM sent_ahead a WHERE a.generation = j.generation) LIMIT 1",
             (size_bytes,),
         )

@@ -67,7 +67,8 @@ class Planner:
         ]
         for pointer in _to_begin(plan.found, batch, points):
             self._store.journal.begin_point(pointer.job)
-        plan.first = [each for each in free if each not in batch]
+        started = {each.job.inode for each in batch}
+        plan.first = [each for each in free if each.job.inode not in started]
         return batch, plan.next_ns / 1e9 - self._clock()
 
     def removals(self, busy: Set[Inode], busy_ids: Set[DriveId], needed_bytes: int) -> list[Ready]:
