@@ -188,7 +188,7 @@ class Files:
         file = self._opened.load(opened)
         if file.base is not None:
             return None
-        if writable and self._room.is_low():
+        if writable and not opened.direct and self._room.is_low():
             return None  # the kernel would not wait for room
         if writable and not opened.dirty:
             if file.claims and not opened.direct:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,21 @@ def test_file_in_use_in_many_ways_is_one_file(folder: Path) -> None:
     for fd in (reader, appender, writer, emptier):
         os.close(fd)
     assert path.read_bytes() == b"new!"
+
+
+def test_file_rewritten_while_its_close_is_under_way_has_what_was_written_last(folder: Path) -> None:
+    """The kernel releases a file some time after close(2) returned: often the next open is there before that."""
+
+    def rewrite(number: int) -> None:
+        path = folder / f"log {number}"
+        for version in range(300):
+            wanted = b"%d " % version * (version % 7 + 1)
+            path.write_bytes(wanted)
+            path.write_bytes(wanted[:-1])
+            assert path.read_bytes() == wanted[:-1]
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(rewrite, range(8)))
 
 
 def test_store_into_a_map_shows_in_the_time_of_the_file(folder: Path) -> None:

@@ -114,6 +114,19 @@ def test_files_take_an_upload_back_when_readers_have_its_file(house: VfsHouse) -
     claim.close()
 
 
+def test_files_hand_out_a_file_that_the_kernel_has_on_a_disk_that_is_low_too(
+    house: VfsHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(house, "a", b"content")
+    published(house, "b", b"content")
+    reader = house.fs.open("a", os.O_RDONLY)
+    monkeypatch.setattr(house.room, "is_low", lambda: True)
+    writers = [house.fs.open(name, os.O_RDWR) for name in ("a", "b")]
+    assert [is_direct(house, fd) for fd in writers] == [True, False], "the kernel allows one way at a time"
+    for fd in (reader, *writers):
+        house.fs.close(fd)
+
+
 # --- dirty and sealed ---
 
 

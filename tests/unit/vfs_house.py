@@ -108,6 +108,8 @@ class VfsHouse:
         self.mirror = FakeMirror(self.store)
         self.downloader = FakeDownloader()
         self.store.nodes.update(ROOT_INODE, listed=True)
+        # Whoever waits for uploads without headway waits for one step.
+        self.room = Room(self.store, monotonic=itertools.count(step=STALLED_S).__next__)
         self.vfs = Vfs(
             self.store,
             self.mirror,
@@ -117,8 +119,7 @@ class VfsHouse:
             read_only=read_only,
             fsync_drive=fsync_drive,
             handles=self.handles,
-            # Whoever waits for uploads without headway waits for one step.
-            room=Room(self.store, monotonic=itertools.count(step=STALLED_S).__next__),
+            room=self.room,
         )
         self.taken_over = self.vfs.files.take_over()
         self.fs = VfsFilesystem(self.vfs)

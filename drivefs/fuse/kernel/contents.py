@@ -145,9 +145,8 @@ class Contents:
         return b""
 
     def _release(self, handle: Handle) -> None:
-        direct, inode = handle.direct, handle.opened.inode
         try:
             self._files.release(handle.number)
         finally:
-            if direct:
-                self._passthrough.release(inode)
+            if handle.backing:
+                self._passthrough.release(handle.backing)
