@@ -12,10 +12,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from bench import systems
 from bench.measured import CONNECTIONS, Case, Limit, Measured, MiB, Network
 from bench.systems import System
 from drivefs.emulator.client import Running
+from drivefs.emulator.quota import DOWNLOAD, LIST
 
 SMALL_BYTES = 100_000
 READ_BYTES = 64 << 10
@@ -33,7 +33,6 @@ def _on_drive(system: System, emulator: Running, began: float, found: dict[str, 
     if system.pid is not None:
         counted = emulator.admin.counters()
         found |= {"requests": counted["requests"], "units": counted["units"], "sent_MB": counted["bytes_out"] / 1e6}
-        found["memory_MB"] = systems.peak_memory_mb(system.pid)
     return Measured(found)
 
 
@@ -187,10 +186,16 @@ def walk_case(command: list[str], files: int, *, remount: bool = False, warm: bo
         if warm:
             return Limit({"requests": 0, "units": 0}, "no request; the kernel's own caches")
         if remount:
-            return Limit({"seconds": network.latency_s, "requests": 1, "units": 100}, "one call for what has changed")
+            return Limit(
+                {"seconds": network.latency_s, "requests": 1, "units": LIST}, "one call for what has changed"
+            )
         pages = -(-files // PAGE)
         return Limit(
-            {"seconds": pages * network.latency_s, "requests": pages, "units": 100 * pages},
+            {
+                "seconds": max(pages * network.latency_s, network.units_s(LIST * pages)),
+                "requests": pages,
+                "units": LIST * pages,
+            },
             f"{PAGE} entries a page, each of which names the next",
         )
 
@@ -229,16 +234,20 @@ def shuffled_case(count: int, processes: int) -> Case:
 
     def limit(network: Network) -> Limit:
         transfer_s = network.transfer_s(count * SMALL_BYTES, CONNECTIONS)
+        fetched_s = network.requests_s(count) + transfer_s + network.latency_s
         return Limit(
             {
-                "seconds": network.requests_s(count) + transfer_s + network.latency_s,
+                "seconds": max(fetched_s, network.units_s(DOWNLOAD * count)),
                 "requests": count,
-                "units": 200 * count,
+                "units": DOWNLOAD * count,
             },
-            f"a download for each file, {CONNECTIONS} at once, after the listing",
+            f"a download for each file, {CONNECTIONS} at once, after the listing; or the quota",
         )
 
     return Case(shuffled(count, processes), "seconds", small(count), limit=limit)
+
+
+_LOOKS: dict[str, dict[str, bool]] = {" cold": {}, " after a remount": {"remount": True}, " warm": {"warm": True}}
 
 
 def cases(quick: bool) -> dict[str, Case]:
@@ -247,11 +256,12 @@ def cases(quick: bool) -> dict[str, Case]:
     shared = Network(shared_bandwidth_bytes_s=100e6)
     random_reads = at_random_case(size, reads)
     return {
-        f"ls -lR {files} cold": walk_case(ls, files),
-        f"find {files} cold": walk_case(find, files),
-        f"ls -lR {files} after a remount": walk_case(ls, files, remount=True),
-        f"ls -lR {files} warm": walk_case(ls, files, warm=True),
-        f"find {files} warm": walk_case(find, files, warm=True),
+        **{
+            f"{name} {count}{when}": walk_case(command, count, **how)
+            for name, command, counts in (("find", find, (files, 10 * files)), ("ls -lR", ls, (files,)))
+            for count in counts
+            for when, how in _LOOKS.items()
+        },
         f"read {size // MiB} MiB in order cold": in_order_case(size),
         f"read {size // MiB} MiB in order warm": in_order_case(size, warm=True),
         f"read {reads} x 64 KiB of {size // MiB} MiB at random cold": random_reads,

@@ -9,25 +9,15 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from bench import systems
 from bench.measured import CONNECTIONS, Case, Limit, Measured, MiB, Network
 from bench.systems import System, wait_until
+from bench.verified import check_here, md5_of, on_drive, until_durable
 from drivefs.emulator.client import Running
+from drivefs.emulator.quota import EDIT, OTHER
 
 NAME = "bench"
 QUIET_S = 0.5
 SMALL_BYTES = 100_000
-
-
-def _durable(emulator: Running, size_bytes: int, checksums: dict[str, str], timeout_s: float) -> None:
-    """Wait until Drive holds exactly these files (path → md5)."""
-    wait_until(lambda: emulator.admin.counters()["bytes_in"] >= size_bytes, timeout_s, "the upload")
-
-    def complete() -> bool:
-        held = {item["path"]: item.get("md5Checksum") for item in emulator.admin.tree()}
-        return all(held.get(path) == md5 for path, md5 in checksums.items())
-
-    wait_until(complete, timeout_s, "the last checksum")
 
 
 def _counters(emulator: Running) -> dict[str, float]:
@@ -41,7 +31,7 @@ def _counters(emulator: Running) -> dict[str, float]:
             last, since = now, time.monotonic()
         return time.monotonic() - since > QUIET_S
 
-    wait_until(still, 60, "the last reply")
+    wait_until(still)
     return last
 
 
@@ -61,19 +51,20 @@ def large_write(system: System, emulator: Running, size_bytes: int, rate_bytes_s
             file.write(blocks[number % 16])
     closed_s = time.perf_counter() - began
     found = {"close_s": closed_s, "close_MB_s": size_bytes / closed_s / 1e6}
+    wanted = {NAME: digest.hexdigest()}
     if system.pid is not None:
-        _durable(emulator, size_bytes, {NAME: digest.hexdigest()}, 600)
+        until_durable(emulator, wanted, size_bytes)
         found["durable_s"] = time.perf_counter() - began
         found["close_to_durable_s"] = found["durable_s"] - closed_s
         found["requests"] = _counters(emulator)["requests"]
-        found["memory_MB"] = systems.peak_memory_mb(system.pid)
+    check_here(system.folder, wanted)
     return Measured(found)
 
 
 def small_files(system: System, emulator: Running, count: int) -> Measured:
     """Files of 100 KB, one after another: to the last close, and to durable."""
     contents = [os.urandom(SMALL_BYTES) for _ in range(16)]
-    digests = [hashlib.md5(each, usedforsecurity=False).hexdigest() for each in contents]
+    digests = [md5_of(each) for each in contents]
     folder = system.folder / NAME
     folder.mkdir()
     emulator.admin.reset_counters()
@@ -82,13 +73,13 @@ def small_files(system: System, emulator: Running, count: int) -> Measured:
         (folder / f"{number:05d}.bin").write_bytes(contents[number % 16])
     closed_s = time.perf_counter() - began
     found = {"close_s": closed_s, "files_s": count / closed_s}
+    wanted = {f"{NAME}/{number:05d}.bin": digests[number % 16] for number in range(count)}
     if system.pid is not None:
-        checksums = {f"{NAME}/{number:05d}.bin": digests[number % 16] for number in range(count)}
-        _durable(emulator, count * SMALL_BYTES, checksums, 600)
+        until_durable(emulator, wanted, count * SMALL_BYTES)
         found["durable_s"] = time.perf_counter() - began
         counted = _counters(emulator)
         found["requests"], found["units"] = counted["requests"], counted["units"]
-        found["memory_MB"] = systems.peak_memory_mb(system.pid)
+    check_here(system.folder, wanted)
     return Measured(found)
 
 
@@ -112,9 +103,11 @@ def small_case(count: int) -> Case:
 
     def limit(network: Network) -> Limit:
         transfer_s = network.transfer_s(count * SMALL_BYTES, CONNECTIONS)
+        sent_s = network.requests_s(count) + transfer_s + network.latency_s
+        units = EDIT * count + OTHER
         return Limit(
-            {"durable_s": network.requests_s(count) + transfer_s + network.latency_s, "requests": count + 1},
-            f"a request for each file, {CONNECTIONS} at once, with its bytes, and one for their IDs",
+            {"durable_s": max(sent_s, network.units_s(units)), "requests": count + 1, "units": units},
+            f"a request for each file, {CONNECTIONS} at once, with its bytes, and one for their IDs; or the quota",
         )
 
     return Case(lambda system, emulator: small_files(system, emulator, count), "durable_s", limit=limit)
@@ -132,8 +125,8 @@ def rotation(system: System, emulator: Running, rounds: int, size_bytes: int) ->
         temporary.rename(path)
     found = {"rename_s": time.perf_counter() - began}
     if system.pid is not None:
-        last = hashlib.md5(contents[(rounds - 1) % 4], usedforsecurity=False).hexdigest()
-        wait_until(lambda: _md5_of(emulator, "model.ckpt") == last, 90, "the last checkpoint")
+        last = md5_of(contents[(rounds - 1) % 4])
+        wait_until(lambda: on_drive(emulator).get("model.ckpt") == last)
         found["durable_s"] = time.perf_counter() - began
         counted = _counters(emulator)
         found["requests"], found["sent_MB"] = counted["requests"], counted["bytes_in"] / 1e6
@@ -143,14 +136,10 @@ def rotation(system: System, emulator: Running, rounds: int, size_bytes: int) ->
     return Measured(found)
 
 
-def _md5_of(emulator: Running, path: str) -> str | None:
-    return next((item.get("md5Checksum") for item in emulator.admin.tree() if item["path"] == path), None)
-
-
 def _write_one(path: Path, number: int, size_bytes: int) -> str:
     data = random.Random(number).randbytes(size_bytes)
     path.write_bytes(data)
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+    return md5_of(data)
 
 
 def many_writers(system: System, emulator: Running, writers: int, size_bytes: int) -> Measured:
@@ -161,12 +150,12 @@ def many_writers(system: System, emulator: Running, writers: int, size_bytes: in
         paths = [system.folder / f"writer-{number:02d}.bin" for number in range(writers)]
         checksums = list(pool.map(_write_one, paths, range(writers), [size_bytes] * writers))
         found = {"close_s": time.perf_counter() - began}
+    wanted = {path.name: checksum for path, checksum in zip(paths, checksums, strict=True)}
     if system.pid is not None:
-        wanted = {path.name: checksum for path, checksum in zip(paths, checksums, strict=True)}
-        _durable(emulator, writers * size_bytes, wanted, 600)
+        until_durable(emulator, wanted, writers * size_bytes)
         found["durable_s"] = time.perf_counter() - began
         found["requests"] = _counters(emulator)["requests"]
-        found["memory_MB"] = systems.peak_memory_mb(system.pid)
+    check_here(system.folder, wanted)
     return Measured(found)
 
 

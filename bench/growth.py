@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from bench.cases_reading import at_random_case, in_order_case, shuffled_case, walk_case
 from bench.cases_writing import large_case, small_case
@@ -32,14 +33,10 @@ def series(quick: bool) -> Iterator[Series]:
 
 def _by_latency(entries: int, files: int) -> Iterator[Series]:
     def at_each(case: Case) -> dict[float, Case]:
-        return {each: _at(case, Network(latency_s=each / 1000)) for each in LATENCIES_MS}
+        return {each: replace(case, network=Network(latency_s=each / 1000)) for each in LATENCIES_MS}
 
     yield Series(
         f"find of {number(entries)}, cold, by latency", "ms a request", at_each(walk_case(["find"], entries))
     )
     yield Series(f"write {number(files)} small files, by latency", "ms a request", at_each(small_case(files)))
     yield Series(f"read {number(files)} small files, by latency", "ms a request", at_each(shuffled_case(files, 1)))
-
-
-def _at(case: Case, network: Network) -> Case:
-    return Case(case.work, case.main, case.prepare, case.on_disk, case.limit, network)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from bench.systems import System
 from drivefs.emulator.client import Running
+from drivefs.emulator.options import UNITS_PER_MINUTE
 
 MiB = 1 << 20
 CONNECTIONS = 64
@@ -23,13 +24,18 @@ class Network:
     """Of one connection."""
     shared_bandwidth_bytes_s: float | None = None
     """Of all connections together; None: no limit."""
-    quota_units_per_minute: int | None = None
-    """None: the emulator's own, which is Google's (325,000)."""
+    quota_units_per_minute: int = UNITS_PER_MINUTE
+    """Of one user."""
 
     def transfer_s(self, size_bytes: float, connections: int = 1) -> float:
         """How long bytes take at least."""
         rate = self.bandwidth_bytes_s * connections
         return size_bytes / min(rate, self.shared_bandwidth_bytes_s or rate)
+
+    def units_s(self, units: float) -> float:
+        """How long the quota makes one wait, who begins with a minute's units (drive-api: Quota)."""
+        a_minute = self.quota_units_per_minute
+        return max(0.0, units - a_minute) / a_minute * 60
 
     def requests_s(self, count: float, at_once: int = CONNECTIONS) -> float:
         """How long small requests take at least, `at_once` of them under way."""
@@ -66,6 +72,10 @@ class Case:
     limit: Callable[[Network], Limit] | None = None
     network: Network | None = None
     """None: what the run was told."""
+    within_s: float = 180.0
+    """All of `work`: a system that has not done it by then has not done it."""
+    usual_s: float = 60.0
+    """What a run takes of which nothing is known yet, on a slow system."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Measurements on disk: one JSON file that several runs add to, and what the figures in it come to.
 
-{"machine": text, "runs": [{case, system, series, x, x_name, main, figures: {name: value}}, …],
+{"machine": text, "runs": [{case, system, series, x, x_name, main, figures: {name: value}, failure, within_s,
+                            took_s}, …],
  "limits": {case: {figures: {name: value}, why}}, "network": text}
 """
 
@@ -37,6 +38,10 @@ class Run:
     x_name: str | None = None
     failure: str | None = None
     """What was wrong with what the system did; then there are no figures."""
+    within_s: float | None = None
+    """Nothing was wrong, but it was not done within so many seconds."""
+    took_s: float = 0.0
+    """The run as a whole, with all that is not measured."""
 
 
 @dataclass(frozen=True)
@@ -89,17 +94,19 @@ class Results:
             (run.failure for run in self.runs if (run.case, run.system) == (case, system) and run.failure), None
         )
 
+    def not_within(self, case: str, system: str) -> float | None:
+        """The time that a run of it was given, if that was too short for one."""
+        runs = [run for run in self.runs if (run.case, run.system) == (case, system)]
+        return next((run.within_s for run in runs if run.within_s is not None), None)
+
     def ratio(self, case: str, system: str, figure: str) -> float | None:
         """How many times ours a system's median is."""
         theirs, ours = self.summary(case, system, figure), self.summary(case, OURS, figure)
         return theirs.median / ours.median if theirs is not None and ours is not None and ours.median else None
 
-    def add(self, other: Results) -> None:
-        """What was measured in another run: its cases take the place of ours of the same names."""
-        anew = {run.case for run in other.runs}
-        self.runs = [run for run in self.runs if run.case not in anew] + other.runs
-        self.limits |= other.limits
-        self.machine, self.network = other.machine, other.network
+    def forget(self, cases: set[str]) -> None:
+        """They are measured anew."""
+        self.runs = [run for run in self.runs if run.case not in cases]
 
     def to_json(self) -> str:
         limits = {case: {"figures": dict(limit.figures), "why": limit.why} for case, limit in self.limits.items()}
@@ -107,6 +114,12 @@ class Results:
         return json.dumps(
             {"machine": self.machine, "network": self.network, "limits": limits, "runs": runs}, indent=1
         )
+
+    def write(self, file: Path) -> None:
+        """Whole or not at all: the end may come at any time."""
+        beside = file.with_suffix(".new")
+        beside.write_text(self.to_json() + "\n")
+        beside.replace(file)
 
     @classmethod
     def from_json(cls, text: str) -> Results:
@@ -119,11 +132,3 @@ def summarized(values: Iterable[float]) -> Summary | None:
     """Median and range; None of nothing."""
     found = sorted(values)
     return Summary(statistics.median(found), found[0], found[-1], len(found)) if found else None
-
-
-def merge_into(file: Path, results: Results) -> Results:
-    """Add to what a file has, if it is there, and write it; all that it has then."""
-    whole = Results.from_json(file.read_text()) if file.exists() else Results()
-    whole.add(results)
-    file.write_text(whole.to_json() + "\n")
-    return whole

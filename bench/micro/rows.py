@@ -6,7 +6,7 @@ import time
 
 from drivefs.model import ROOT_INODE, DriveId, Inode, Kind, RemoteFile, RevisionId
 from drivefs.store.generations import State
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.queue import Barrier, JobState
 from drivefs.store.store import Store
 

@@ -7,7 +7,7 @@ import itertools
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from drivefs.model import ROOT_INODE, Kind
-from drivefs.store.nodes import Node
+from drivefs.store.node import Node
 from drivefs.store.store import Store
 
 

@@ -7,7 +7,7 @@ import itertools
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.micro.rows import folder, remote_files
-from drivefs.model import Change, ChangesPage
+from drivefs.model import Change, ChangesPage, RemoteFile
 from tests.house import House
 
 PAGE = 1_000
@@ -18,6 +18,8 @@ def test_mirror_takes_over_a_page_of_1000_new_files(benchmark: BenchmarkFixture,
     assert top.drive_id is not None
     parent, pages, starts = top.drive_id, house.mirror.listings.pages, itertools.count(step=PAGE)
 
+    files: tuple[RemoteFile, ...] = ()
+
     def apply() -> None:
         with house.store.db.transaction():
             pages.apply(files, pages.moment())
@@ -27,7 +29,6 @@ def test_mirror_takes_over_a_page_of_1000_new_files(benchmark: BenchmarkFixture,
         nonlocal files
         files = remote_files(parent, next(starts), PAGE)
 
-    files = ()
     benchmark.pedantic(apply, setup=next_page, rounds=30, warmup_rounds=2)
     assert sum(1 for _ in house.store.nodes.children(top.inode)) == next(starts)
 
@@ -58,7 +59,7 @@ def test_mirror_follows_a_page_of_1000_changes(benchmark: BenchmarkFixture, hous
         changed = tuple(Change(each.id, each) for each in remote_files(parent, 0, PAGE, next(versions)))
         page = ChangesPage(changed, None, "0")
 
-    house.drive.changes = lambda token: page  # type: ignore[method-assign]
+    house.drive.changes = lambda page_token: page  # type: ignore[method-assign]
     benchmark.pedantic(house.mirror.poll, setup=next_page, rounds=20, warmup_rounds=2)
     last = house.store.nodes.find_child(top.inode, "f0000999")
     assert last is not None and last.remote_version == next(versions) - 1

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from bench import report
-from bench.measured import Limit, MiB, Network
-from bench.results import Results, Run, merge_into, summarized
+from bench.measured import Case, Limit, Measured, MiB, Network
+from bench.results import Results, Run, summarized
+from bench.runner import Bench, Chosen, TooLate, bounded
 
 
 def results(*runs: tuple[str, str, float]) -> Results:
@@ -42,17 +46,70 @@ def test_summary_shows_what_was_wrong_instead_of_figures() -> None:
     found = results(("read", "drivefs", 1.0))
     found.runs.append(Run("read", "rclone", "seconds", {}, failure="AssertionError: wrong bytes"))
     assert "| read | seconds |  | 1 | wrong |  |" in list(report.summary_table(found))
-    assert "rclone was wrong: AssertionError: wrong bytes" in report.whole(found)
+    assert "rclone: AssertionError: wrong bytes" in report.whole(found)
 
 
-def test_results_add_up_and_measure_anew_what_was_measured(tmp_path: Path) -> None:
+def test_summary_says_what_was_not_done_in_time() -> None:
+    found = results(("kill", "drivefs", 1.0))
+    found.runs.append(Run("kill", "rclone", "seconds", {}, failure="not within 60 s", within_s=60.0))
+    assert "| kill | seconds |  | 1 | not within 60 s |  |" in list(report.summary_table(found))
+
+
+def test_summary_shows_the_wait_of_a_program_beside_the_disk() -> None:
+    found = Results("a machine", "a network")
+    found.runs.append(Run("write", "disk", "durable_s", {"close_s": 0.5}))
+    found.runs.append(Run("write", "drivefs", "durable_s", {"close_s": 0.6, "durable_s": 7.0}))
+    lines = list(report.summary_table(found))
+    assert lines[2] == "| write | close_s | the disk: 0.5 | 0.5 | 0.6 |  |"
+    assert lines[3] == "| write | durable_s |  |  | 7 |  |"
+
+
+def test_results_are_kept_whole_and_measured_anew_by_case(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
-    merge_into(file, results(("a", "drivefs", 1.0), ("b", "drivefs", 2.0)))
-    whole = merge_into(file, results(("b", "drivefs", 5.0), ("b", "drivefs", 7.0)))
-    assert whole.cases() == ["a", "b"]
-    assert Results.from_json(file.read_text()) == whole
-    found = whole.summary("b", "drivefs", "seconds")
-    assert found is not None and (found.median, found.runs) == (6.0, 2)
+    found = results(("a", "drivefs", 1.0), ("b", "drivefs", 2.0))
+    found.limits["a"] = Limit({"seconds": 0.5}, "the bytes")
+    found.write(file)
+    again = Results.from_json(file.read_text())
+    assert again == found
+    again.forget({"b"})
+    assert again.cases() == ["a"]
+
+
+def test_runs_go_on_round_by_round_from_what_is_there(tmp_path: Path) -> None:
+    done: list[tuple[str, str]] = []
+    made = Results("a machine", "a network", [Run("one", "x", "s", {"s": 1.0}, took_s=5.0)])
+
+    class Counted(Bench):
+        def _run(self, chosen: Chosen, place: int, name: str) -> Run:
+            done.append((chosen.title, name))
+            return Run(chosen.title, name, "s", {"s": 1.0}, took_s=5.0)
+
+    case = Case(lambda system, emulator: Measured(), "s", usual_s=5.0)
+    chosen = [Chosen("one", case, ["x", "y"]), Chosen("two", case, ["x"])]
+    bench = Counted(tmp_path, {}, Network(), made, lambda: None)
+    assert not bench.run(chosen, 2, until_s=time.monotonic() + 1)
+    assert done == []
+    assert bench.run(chosen, 2, until_s=math.inf)
+    assert done == [("one", "y"), ("two", "x"), ("one", "x"), ("one", "y"), ("two", "x")]
+    assert bench.run(chosen, 2, until_s=math.inf)
+    assert len(done) == 5
+
+
+def test_bounded_ends_what_takes_too_long() -> None:
+    ended = threading.Event()
+    with pytest.raises(TooLate), bounded(0.05, ended.set):
+        threading.Event().wait()
+    assert ended.is_set()
+
+
+def test_bounded_leaves_alone_what_is_done_in_time() -> None:
+    with bounded(1000, lambda: pytest.fail("it was in time")):
+        pass
+
+
+def test_limit_of_the_quota_begins_with_a_minute_of_it() -> None:
+    assert Network(quota_units_per_minute=6_000).units_s(5_000) == 0
+    assert Network(quota_units_per_minute=6_000).units_s(12_000) == 60
 
 
 def test_series_are_no_cases_of_their_own() -> None:
