@@ -88,8 +88,9 @@ def large_case(size_bytes: int, pace_bytes_s: float | None = None) -> Case:
 
     def limit(network: Network) -> Limit:
         # A session is opened, then the bytes go over its one connection, then the last reply comes.
+        sent_s = max(network.transfer_s(size_bytes), paced_s) + 2 * network.latency_s
         return Limit(
-            {"durable_s": max(network.transfer_s(size_bytes), paced_s) + 2 * network.latency_s, "requests": 2},
+            {"durable_s": sent_s, "close_to_durable_s": sent_s - paced_s, "requests": 2},
             "the bytes over a session's one connection, a request to open it and one that carries them",
         )
 
