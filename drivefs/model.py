@@ -112,6 +112,9 @@ class RemoteFile:
     """Whether the account may change it: its bytes, where it has any."""
     can_trash: bool = True
     owned_by_me: bool = True
+    description: str = ""
+    starred: bool = False
+    """By this account; others have their own stars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +181,6 @@ class Details:
     """`webContentLink`: downloads the content in a browser; None where there is none."""
     sha1: str | None
     sha256: str | None
-    description: str
-    starred: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +205,9 @@ class Metadata:
     """Sent as `modifiedTime`, cut to milliseconds."""
     app_properties: Mapping[str, str | None] | None = None
     """Merged by Drive into what is there; a None value removes the key."""
+    description: str | None = None
+    """"" takes it away."""
+    starred: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,6 +141,10 @@ class FakeDrive:
         if metadata.app_properties is not None:
             merged = {**old, **metadata.app_properties}
             values["app_properties"] = {key: value for key, value in merged.items() if value is not None}
+        if metadata.description is not None:
+            values["description"] = metadata.description
+        if metadata.starred is not None:
+            values["starred"] = metadata.starred
         return values
 
     def _perform(self, target: UploadTarget, data: bytes | None) -> RemoteFile:

@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -112,6 +113,16 @@ class Drive:
         found = [item for item in self.admin.tree() if item["path"] == path]
         assert len(found) == 1, f"{len(found)} items at {path}"
         return found[0]
+
+    def fields(self, path: str, names: str) -> dict[str, Any]:
+        """Fields of the one item at a path, as the API gives them."""
+        request = urllib.request.Request(
+            f"{self.running.endpoint}/drive/v3/files/{self.find(path)['id']}?fields={names}",
+            headers={"Authorization": f"Bearer {self.admin.token()}"},
+        )
+        with urllib.request.urlopen(request) as reply:
+            found: dict[str, Any] = json.load(reply)
+        return found
 
     def contents(self, folder: str = "") -> dict[str, tuple[str, str | None]]:
         """Kind and md5 of all below a folder, by path from there; fails when two have one path."""
@@ -348,8 +359,8 @@ def _entry(path: Path) -> Entry:
     if path.is_symlink():
         md5 = hashlib.md5(os.fsencode(os.readlink(path))).hexdigest()
         return Entry("symlink", md5, 0o777, status.st_mtime_ns)
-    own = sorted(name for name in os.listxattr(path) if not name.startswith("user.drivefs."))
-    xattrs = tuple((name, os.getxattr(path, name)) for name in own if name.startswith("user."))
+    own = sorted(name for name in os.listxattr(path) if name.startswith("user."))
+    xattrs = tuple((name, os.getxattr(path, name)) for name in own)
     if path.is_dir():
         return Entry("folder", None, mode, None, xattrs)
     return Entry("file", md5_of(path), mode, status.st_mtime_ns, xattrs)

@@ -372,6 +372,26 @@ class AttributePromises:
         with fails_with(errno.EPERM):
             fs.set_xattr("a", "user.drivefs.state", b"durable")
 
+    def test_xattrs_of_drives_own_fields_are_listed_where_they_are_set(self, fs: Filesystem) -> None:
+        write_file(fs, "a", b"x")
+        assert fs.xattr("a", "user.drivefs.starred") == b"0"
+        with fails_with(errno.ENODATA):
+            fs.xattr("a", "user.drivefs.description")
+        fs.set_xattr("a", "user.drivefs.description", "für später".encode())
+        fs.set_xattr("a", "user.drivefs.starred", b"1")
+        assert fs.xattrs("a") == ["user.drivefs.description", "user.drivefs.starred"]
+        assert fs.xattr("a", "user.drivefs.description") == "für später".encode()
+        with fails_with(errno.EEXIST):
+            fs.set_xattr("a", "user.drivefs.starred", b"1", XATTR_CREATE)
+        fs.set_xattr("a", "user.drivefs.starred", b"0")
+        fs.remove_xattr("a", "user.drivefs.description")
+        assert fs.xattrs("a") == []
+        with fails_with(errno.ENODATA):
+            fs.remove_xattr("a", "user.drivefs.description")
+        for name, value in (("starred", b"yes"), ("description", b"\xff")):
+            with fails_with(errno.EINVAL):
+                fs.set_xattr("a", f"user.drivefs.{name}", value)
+
 
 class Promises(FilePromises, NamePromises, AttributePromises):
     """All of them."""

@@ -123,8 +123,8 @@ def _object(where: str, details: Details) -> Json:
         "sha256": details.sha256,
         "web_view_link": file.web_view_link,
         "web_content_link": details.content_link,
-        "description": details.description,
-        "starred": details.starred,
+        "description": details.file.description,
+        "starred": details.file.starred,
         "target": file.shortcut_target,
     }
 

@@ -33,10 +33,10 @@ from drivefs.model import (
 FILE_FIELDS = (
     "id,name,mimeType,parents,trashed,version,modifiedTime,createdTime,size,md5Checksum,headRevisionId,"
     "appProperties,shortcutDetails/targetId,webViewLink,capabilities/canEdit,"
-    "capabilities/canModifyContent,capabilities/canTrash,ownedByMe"
+    "capabilities/canModifyContent,capabilities/canTrash,ownedByMe,description,starred"
 )
 
-DETAIL_FIELDS = f"{FILE_FIELDS},webContentLink,sha1Checksum,sha256Checksum,description,starred"
+DETAIL_FIELDS = f"{FILE_FIELDS},webContentLink,sha1Checksum,sha256Checksum"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -104,6 +104,8 @@ def read_file(value: object) -> RemoteFile:
         can_edit=may("canEdit") and (may("canModifyContent") or mime_type.startswith(GOOGLE_MIME_PREFIX)),
         can_trash=may("canTrash"),
         owned_by_me=value.get("ownedByMe") is not False,
+        description=_text(value.get("description")),
+        starred=value.get("starred") is True,
     )
 
 
@@ -135,8 +137,6 @@ def read_details(value: object) -> Details:
         content_link=_text(value.get("webContentLink")) or None,
         sha1=_text(value.get("sha1Checksum")) or None,
         sha256=_text(value.get("sha256Checksum")) or None,
-        description=_text(value.get("description")),
-        starred=value.get("starred") is True,
     )
 
 

@@ -226,6 +226,10 @@ def _metadata(metadata: Metadata) -> dict[str, Any]:
         body["modifiedTime"] = write_time(metadata.modified_ns)
     if metadata.app_properties is not None:
         body["appProperties"] = dict(metadata.app_properties)
+    if metadata.description is not None:
+        body["description"] = metadata.description
+    if metadata.starred is not None:
+        body["starred"] = metadata.starred
     return body
 
 

@@ -46,7 +46,7 @@ CREATE TABLE nodes (
     md5           TEXT,
     remote_name   TEXT,              -- Drive's own name, as last seen or set
     remote_parent TEXT,              -- Drive ID of the folder, as last seen or set
-    remote_meta   TEXT,              -- modifiedTime and appProperties as last seen or set: sync.metadata
+    remote_meta   TEXT,              -- what else Drive last said of it, or was told: sync.metadata
     remote_version INTEGER,          -- Drive's `version` of all that: an older one is old news
     place         TEXT,              -- model.Place: put there by the layout; NULL: Drive's, or the user's
     frozen_ns     INTEGER,           -- when it was replaced or removed here while a publish point that has begun
@@ -73,7 +73,8 @@ CREATE INDEX parked_by_parent ON parked_folders (parent);
 
 CREATE TABLE xattrs (
     inode INTEGER NOT NULL,
-    name  TEXT NOT NULL,             -- with its namespace: user.…
+    name  TEXT NOT NULL,             -- with its namespace: user.…; user.drivefs.…: a field of Drive's that was set
+                                     -- here, until Drive has it
     value BLOB NOT NULL,
     PRIMARY KEY (inode, name)
 ) WITHOUT ROWID;

@@ -10,6 +10,10 @@ appProperties, so that a fresh mount finds it again:
     target    a symlink's target once more, where it fits, so that reading a link needs no download
     x:NAME    the own extended attribute NAME: "u" and the text, or "b" and base64url
 
+The description and the star are Drive's own fields, and belong to what is on Drive, not to what has its name here: a
+temporary file that is renamed over another one's name gets them. What Drive last said of them is the truth, but for
+what was set here since, which stands as the attribute of its name (FIELDS) until Drive has it.
+
 A property's key and value have 124 bytes of UTF-8 together, and a file has 30 of one app (drive-api: Fields).
 """
 
@@ -21,8 +25,9 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any, TypedDict
 
-from drivefs.errors import NoSpace
+from drivefs.errors import InvalidArgument, NoSpace
 from drivefs.model import FOLDER_MIME, LINK_EXPORTS, SHORTCUT_MIME, DriveId, Kind, Metadata, RemoteFile
 from drivefs.store.node import Node
 from drivefs.sync.exports import FORMATS, export_of, is_document, link_file, with_extension
@@ -31,6 +36,14 @@ from drivefs.sync.names import remote_name
 PROPERTY_LIMIT_BYTES = 124
 XATTR_LIMIT = 20
 """Own extended attributes a node: 30 properties less those above, with room for later ones."""
+
+DESCRIPTION = "user.drivefs.description"
+STARRED = "user.drivefs.starred"
+FIELDS = frozenset({DESCRIPTION, STARRED})
+"""Fields of Drive's that are extended attributes here; they take none of the places of the own ones."""
+
+FIELD_LIMIT_BYTES = 65_536
+"""No extended attribute can be longer (XATTR_SIZE_MAX in linux/limits.h): a longer description is not shown."""
 
 SYMLINK_MIME = "inode/symlink"
 XATTR_PREFIX = "x:"
@@ -124,11 +137,72 @@ def attributes(remote: RemoteFile, formats: Sequence[str] = FORMATS) -> Attribut
 
 
 def remote_meta(remote: RemoteFile) -> str:
-    """What stands in the column `remote_meta`: times and own properties, to find later what differs."""
+    """What stands in the column `remote_meta`: times, own properties and fields, to find later what differs."""
     own = {
         key: value for key, value in remote.app_properties.items() if key in _OWN_KEYS or key.startswith(XATTR_PREFIX)
     }
-    return json.dumps({"modified_ms": remote.modified_ns // _MS, "properties": own}, sort_keys=True)
+    known: dict[str, object] = {
+        "modified_ms": remote.modified_ns // _MS,
+        "properties": own,
+        "mime_type": remote.mime_type,
+    }
+    if remote.description and len(remote.description.encode()) <= FIELD_LIMIT_BYTES:
+        known["description"] = remote.description
+    if remote.starred:
+        known["starred"] = True
+    return json.dumps(known, sort_keys=True)
+
+
+def remote_mime_type(node: Node) -> str | None:
+    """Drive's type of what it has of a node; None when it has said nothing yet."""
+    mime_type = _known(node).get("mime_type")
+    return mime_type if isinstance(mime_type, str) else None
+
+
+def fields(node: Node, xattrs: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The description and the star of a node, where it has any, as extended attributes."""
+    return {name: value for name, value in _fields(node, xattrs).items() if value not in _UNSET}
+
+
+def without_fields(xattrs: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The own ones alone."""
+    return {name: value for name, value in xattrs.items() if name not in FIELDS}
+
+
+def field_value(name: str, value: bytes) -> bytes:
+    """What is kept of a field that is set. Raises InvalidArgument for what it cannot be."""
+    if name == STARRED and value not in (b"0", b"1"):
+        raise InvalidArgument("The attribute starred is 1 or 0.")
+    try:
+        value.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidArgument("The attribute description is text in UTF-8.") from error
+    return value
+
+
+def unset_field(name: str) -> bytes:
+    """The value of a field that is not set."""
+    return b"0" if name == STARRED else b""
+
+
+def told_fields(node: Node, xattrs: Mapping[str, bytes]) -> list[str]:
+    """Of the fields that were set here, those that Drive has."""
+    known = _fields(node, {})
+    return [name for name in FIELDS & xattrs.keys() if xattrs[name] == known[name]]
+
+
+_UNSET = (b"", b"0")
+
+
+def _fields(node: Node, xattrs: Mapping[str, bytes]) -> dict[str, bytes]:
+    known = _known(node)
+    remote = {DESCRIPTION: known.get("description", "").encode(), STARRED: b"1" if known.get("starred") else b"0"}
+    return remote | {name: value for name, value in xattrs.items() if name in FIELDS}
+
+
+def _known(node: Node) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(node.remote_meta) if node.remote_meta else {}
+    return {"modified_ms": None, "properties": {}} | found
 
 
 def node_values(remote: RemoteFile, shown: Attributes) -> dict[str, object]:
@@ -159,7 +233,7 @@ def node_values(remote: RemoteFile, shown: Attributes) -> dict[str, object]:
 
 
 def _properties(node: Node, xattrs: Mapping[str, bytes]) -> dict[str, str]:
-    properties = dict(xattr_property(name, value) for name, value in xattrs.items())
+    properties = dict(xattr_property(name, value) for name, value in without_fields(xattrs).items())
     if node.mode != _DEFAULT_MODE[node.kind]:
         properties["mode"] = f"{node.mode:o}"
     if node.mtime_ns % _MS:
@@ -179,12 +253,13 @@ def to_create(node: Node, xattrs: Mapping[str, bytes]) -> Metadata:
         mime_type=mime_type,
         modified_ns=node.mtime_ns,
         app_properties=_properties(node, xattrs) or None,
+        **_changed_fields(node, xattrs),
     )
 
 
 def to_update(node: Node, xattrs: Mapping[str, bytes], *, with_content: bool) -> Metadata:
     """What differs from what Drive has. `with_content`: bytes go with it, which would set modifiedTime to now."""
-    known = json.loads(node.remote_meta) if node.remote_meta else {"modified_ms": None, "properties": {}}
+    known = _known(node)
     wanted = _properties(node, xattrs)
     changed: dict[str, str | None] = {
         key: value for key, value in wanted.items() if known["properties"].get(key) != value
@@ -196,7 +271,21 @@ def to_update(node: Node, xattrs: Mapping[str, bytes], *, with_content: bool) ->
         name=name if name != node.remote_name else None,
         modified_ns=node.mtime_ns if modified else None,
         app_properties=changed or None,
+        **_changed_fields(node, xattrs),
     )
+
+
+def _changed_fields(node: Node, xattrs: Mapping[str, bytes]) -> _Fields:
+    known, wanted = _fields(node, {}), _fields(node, xattrs)
+    return {
+        "description": wanted[DESCRIPTION].decode() if wanted[DESCRIPTION] != known[DESCRIPTION] else None,
+        "starred": wanted[STARRED] == b"1" if wanted[STARRED] != known[STARRED] else None,
+    }
+
+
+class _Fields(TypedDict):
+    description: str | None
+    starred: bool | None
 
 
 def told_place(parent: DriveId | None, name: str) -> str:

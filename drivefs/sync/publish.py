@@ -11,13 +11,13 @@ import time
 
 from drivefs.drive.api import Drive
 from drivefs.errors import BadReply, IdInUse, RemoteNotFound, Superseded
-from drivefs.model import CreateTarget, DriveId, Kind, Metadata, RemoteFile, UpdateTarget, UploadTarget
+from drivefs.model import CreateTarget, DriveId, Inode, Kind, Metadata, RemoteFile, UpdateTarget, UploadTarget
 from drivefs.store.claim import Claim
 from drivefs.store.node import Node
 from drivefs.store.queue import Job
 from drivefs.store.store import Store
 from drivefs.sync.conflicts import keep_beneath, set_aside
-from drivefs.sync.metadata import remote_meta, to_create, to_update, told_place, wanted_name
+from drivefs.sync.metadata import remote_meta, to_create, to_update, told_fields, told_place, wanted_name
 from drivefs.sync.mirror import Mirror
 from drivefs.sync.order import SMALL_LIMIT_BYTES
 from drivefs.sync.sending import Content, Head, LinkTarget, Outgoing, Progress, Sender
@@ -67,7 +67,9 @@ class Publisher:
                     return
                 remote = resumed
         elif known is None and node.confirmed_ns is not None and not self._differs(node):
-            self._store.journal.settled(node)
+            with self._store.db.transaction():
+                self._store.journal.settled(node)
+                self._drop_told_fields(node.inode)
             return
         else:
             remote = self._without_content(node, known)
@@ -81,8 +83,18 @@ class Publisher:
         latest = self._drive.get(remote.id) if self._mirror.has_newer(remote) else None
         with self._store.db.transaction():
             self._store.journal.published(node, remote, remote_meta(remote), claim, sent=sent, news=news)
+            self._drop_told_fields(node.inode)
             if latest is not None:
                 self._mirror.take_again(latest)
+
+    def _drop_told_fields(self, inode: Inode) -> None:
+        """What was set here of Drive's own fields, and Drive has: from now on Drive's counts. In the caller's
+        transaction."""
+        nodes = self._store.nodes
+        node = nodes.find(inode)
+        if node is not None:
+            for name in told_fields(node, nodes.xattrs(inode)):
+                nodes.remove_xattr(inode, name)
 
     def _remove(self, node: Node) -> None:
         if node.drive_id is None:

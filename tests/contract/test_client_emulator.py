@@ -154,6 +154,11 @@ def test_update_sets_names_times_parents_and_properties(drive: GoogleDrive) -> N
     assert dict(moved.app_properties) == {"mode": "0755", "x": "y"}
     assert moved.revision == file.revision
     assert moved.version > file.version
+    assert (moved.description, moved.starred) == ("", False)
+    told = drive.update(UpdateTarget(file.id, Metadata(description="it's é", starred=True)))
+    assert (told.description, told.starred) == ("it's é", True)
+    bare = drive.update(UpdateTarget(file.id, Metadata(description="", starred=False)))
+    assert (bare.description, bare.starred) == ("", False)
     cut = drive.update(UpdateTarget(file.id, Metadata(app_properties={"x": None})))
     assert dict(cut.app_properties) == {"mode": "0755"}
 

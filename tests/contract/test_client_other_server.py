@@ -205,6 +205,8 @@ def test_update_moves_renames_and_dates(drive: GoogleDrive, server: OtherServer)
     assert (moved.name, moved.parent, moved.modified_ns) == ("new", place, 1_600_000_000_123_000_000)
     assert (moved.revision, moved.created_ns) == (file.revision, file.created_ns)
     assert moved.version > file.version
+    told = drive.update(UpdateTarget(file.id, Metadata(description="it's é", starred=True)))
+    assert (told.description, told.starred) == ("it's é", True)
     cleared = drive.update(UpdateTarget(file.id, Metadata(app_properties={"a": None})))
     assert (cleared.app_properties, cleared.modified_ns) == ({"b": "2"}, moved.modified_ns)
 

@@ -149,8 +149,15 @@ def test_attributes_links_and_own_xattrs_survive(folder: Path, drive: Drive, ass
     os.setxattr(folder / "script", "user.note", "kept, é".encode())
     os.setxattr(folder / "script", "user.raw", b"\0\1\xff")
     os.setxattr(folder / "private", "user.note", b"of a folder")
+    for name in ("script", "private"):
+        os.setxattr(folder / name, "user.drivefs.description", "the best one, é".encode())
+        os.setxattr(folder / name, "user.drivefs.starred", b"1")
     assert_arrives(folder)
     assert drive.find(f"{folder.name}/old")["modifiedTime"] == "2009-02-13T23:31:30.123Z"
+    for name in ("script", "private"):
+        found = drive.fields(f"{folder.name}/{name}", "description,starred,mimeType")
+        assert (found["description"], found["starred"]) == ("the best one, é", True)
+        assert os.getxattr(folder / name, "user.drivefs.mime_type").decode() == found["mimeType"]
 
 
 def test_attributes_changed_later_arrive_without_the_content(

@@ -53,6 +53,15 @@ def seen(mount: Mounted, folder: Path) -> Path:
     return folder
 
 
+def test_description_and_star_of_others_are_seen(mount: Mounted, drive: Drive, seen: Path) -> None:
+    assert os.listxattr(seen / "kept") == []
+    change(drive, f"{seen.name}/kept", description="from the web", starred=True)
+    mount.command("refresh", mount.path)
+    await_true(lambda: os.listxattr(seen / "kept") != [])
+    assert os.getxattr(seen / "kept", "user.drivefs.description") == b"from the web"
+    assert os.getxattr(seen / "kept", "user.drivefs.starred") == b"1"
+
+
 def test_what_others_change_is_seen_in_what_was_looked_at_before(mount: Mounted, drive: Drive, seen: Path) -> None:
     name = seen.name
     drive.admin.put_file(f"{name}/edited", b"longer than it was before")
