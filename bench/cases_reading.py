@@ -177,8 +177,16 @@ def shuffled(count: int, processes: int) -> Callable[[System, Running], Measured
     return work
 
 
-def walk_case(command: list[str], files: int, *, remount: bool = False, warm: bool = False) -> Case:
-    """A listing of all, cold, of what a remount has kept, or again."""
+def walk_case(
+    command: list[str],
+    files: int,
+    *,
+    folders: int | None = None,
+    remount: bool = False,
+    warm: bool = False,
+    asked_for: bool = False,
+) -> Case:
+    """A listing of all, cold, of what a remount has kept, or again; 50 files a folder unless `folders` says."""
     again = remount or warm
     work = walk_again(command, files, remount=remount) if again else walk_cold(command, files)
 
@@ -199,7 +207,9 @@ def walk_case(command: list[str], files: int, *, remount: bool = False, warm: bo
             f"{PAGE} entries a page, each of which names the next",
         )
 
-    return Case(work, "seconds", tree(max(1, files // 50), files), on_disk=False, limit=limit)
+    return Case(
+        work, "seconds", tree(folders or max(1, files // 50), files), on_disk=False, asked_for=asked_for, limit=limit
+    )
 
 
 def in_order_case(size_bytes: int, *, warm: bool = False) -> Case:
@@ -262,6 +272,7 @@ def cases(quick: bool) -> dict[str, Case]:
             for count in counts
             for when, how in _LOOKS.items()
         },
+        f"find {10 * files} in one folder cold": walk_case(find, 10 * files, folders=1, asked_for=True),
         f"read {size // MiB} MiB in order cold": in_order_case(size),
         f"read {size // MiB} MiB in order warm": in_order_case(size, warm=True),
         f"read {reads} x 64 KiB of {size // MiB} MiB at random cold": random_reads,

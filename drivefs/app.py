@@ -46,6 +46,7 @@ from drivefs.store.store import Store
 from drivefs.supervisor import ENDING, READY, Link
 from drivefs.sync.downloader import Downloader
 from drivefs.sync.exports import parse_formats
+from drivefs.sync.listing import ASSISTANTS
 from drivefs.sync.mirror import Mirror
 from drivefs.sync.streaming import AT_ONCE as STREAMED_AT_ONCE
 from drivefs.sync.streaming import Streaming
@@ -191,6 +192,10 @@ class Mounted:
             threading.Thread(target=self._streaming.run, args=(self._stop,), name="streaming"),
             threading.Thread(target=self._mirror.run, args=(self._stop,), name="changes"),
             threading.Thread(target=self._mirror.listings.run, args=(self._stop,), name="listing"),
+            *(
+                threading.Thread(target=self._mirror.listings.assist, args=(self._stop,), name="listing")
+                for _ in range(ASSISTANTS)
+            ),
             threading.Thread(target=self._housekeeping, name="housekeeping"),
             threading.Thread(target=self._keep_room, name="room"),
         ]

@@ -18,8 +18,8 @@ from drivefs.drive.api import Drive
 from drivefs.errors import UsageError, UserError
 from drivefs.model import FOLDER_MIME, GOOGLE_MIME_PREFIX, DriveId, RemoteFile
 from drivefs.remote.paths import PREFIX, children, find, get, id_of, oldest_first
-from drivefs.sync.listing import QUERY_FOLDERS
 from drivefs.sync.names import local_name, remote_name, shown_name
+from drivefs.sync.walks import QUERY_FOLDERS
 
 
 @dataclass(slots=True)

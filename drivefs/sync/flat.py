@@ -46,18 +46,23 @@ class FlatListing:
         store: Store,
         drive: Drive,
         pages: Pages,
+        saw_page: Callable[[int], None],
         *,
         monotonic: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`saw_page` hears how many entries a page had that another one follows."""
         self._store = store
         self._drive = drive
         self._pages = pages
+        self._saw_page = saw_page
         self._monotonic = monotonic
         self._clock = clock
-        self._began_s: float | None = None  # by this process; written by the thread that steps
-        self.over = threading.Event()
-        """Set when it is done, or cannot go on for now: nobody needs to wait for it."""
+        self._progress = threading.Condition()
+        # By this process; guarded by _progress:
+        self._began_s: float | None = None
+        self._page_count = 0
+        self._over = False  # done, or cannot go on for now
 
     def plan(self, root: ListPage) -> None:
         """A new cache: begin with what the root has. Part of the caller's transaction."""
@@ -75,13 +80,32 @@ class FlatListing:
         """Folders are listed one by one instead. Part of the caller's transaction."""
         self._store.db.set_setting(_PHASE, _DONE)
 
-    def wait(self, head_start_s: float) -> bool:
-        """Wait until it is over, but no longer than `head_start_s` after it began; whether it was under way."""
-        began_s = self._began_s
-        if began_s is None or self.over.is_set():
-            return False
-        left_s = began_s + head_start_s - self._monotonic()
-        return left_s > 0 and self.over.wait(left_s)
+    @property
+    def page_count(self) -> int:
+        """How many pages have come in this process."""
+        with self._progress:
+            return self._page_count
+
+    def is_over(self) -> bool:
+        """Whether it is done, or cannot go on for now: nobody needs to wait for it."""
+        with self._progress:
+            return self._over
+
+    def end_wait(self) -> None:
+        """It cannot go on for now."""
+        with self._progress:
+            self._over = True
+            self._progress.notify_all()
+
+    def wait(self, page_count: int, since_s: float, patience_s: float) -> bool:
+        """Wait until it is over, or has come to so many pages, but no longer than `patience_s` after it began and
+        after `since_s`; whether it was under way, and is over now."""
+        with self._progress:
+            if self._began_s is None or self._over:
+                return False
+            left_s = max(self._began_s, since_s) + patience_s - self._monotonic()
+            self._progress.wait_for(lambda: self._over or self._page_count >= page_count, max(0.0, left_s))
+            return self._over
 
     def step(self) -> bool:
         """The next page; whether there was anything to do. Raises DriveError, SignInNeeded."""
@@ -93,14 +117,15 @@ class FlatListing:
         else:
             if phase == _FILES:
                 self.give_up()  # every folder was asked for by itself meanwhile
-            self.over.set()
+            self.end_wait()
             return False
         return True
 
     def _page(self, phase: str) -> None:
         db = self._store.db
-        if self._began_s is None:
-            self._began_s = self._monotonic()
+        with self._progress:
+            if self._began_s is None:
+                self._began_s = self._monotonic()
         token = db.setting(_TOKEN) or None
         since = self._pages.moment()
         try:
@@ -122,6 +147,11 @@ class FlatListing:
             elif following is None:
                 db.set_setting(_PHASE, _DONE)
                 self._store.nodes.set_all_listed(Inode(int(db.setting(_LAST) or 0)))
+        if following is not None:
+            self._saw_page(len(page.files))
+        with self._progress:
+            self._page_count += 1
+            self._progress.notify_all()
         self._store.relieve()
 
     def _unpark(self) -> None:

@@ -1,7 +1,13 @@
 """Which folders are known: what a user asks for first, what lies around it, and all the rest behind his back.
 
-`run` is the body of one thread, `ensure_listed` may be called from any. A folder that somebody waits for goes alone,
-and the flat listing of everything rests meanwhile; those around it go many to a query.
+`run` is the body of one thread, `assist` of some more, `ensure_listed` may be called from any. A folder that somebody
+waits for goes alone, and all else rests meanwhile.
+
+Somebody who goes through folder after folder is served by whichever way needs the fewer requests. The flat listing
+of everything has a head start: a Drive of some thousand entries is here before folders could be asked for. Then it
+rests, and the walker asks, for as many folders as fill a page. Where those bring about as much a page as the flat
+listing, they take its place: the rest of Drive comes like that, several queries at once and the walker's next folders
+first, and nothing comes twice. Where they bring little, the flat listing goes on between them.
 """
 
 from __future__ import annotations
@@ -9,11 +15,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-
-from cachetools import LRUCache, TTLCache
 
 from drivefs.drive.api import Drive
 from drivefs.errors import DriveError, Refused, SignInNeeded
@@ -23,20 +26,22 @@ from drivefs.store.store import Store
 from drivefs.sync.exports import FORMATS
 from drivefs.sync.flat import FlatListing
 from drivefs.sync.pages import Pages, Tree, pages
+from drivefs.sync.walks import QUERY_FOLDERS, Walks
 
 log = logging.getLogger(__name__)
 
-QUERY_FOLDERS = 50
-"""Folders asked for in one query (drive-api: files.list)."""
+HEAD_START_PAGES = 16
+"""Who walks through folder after folder waits for so much of the flat listing: it may know all of them at once;"""
 
-NEAR_FOLDERS = 8
-"""Folders around a walker in the first query; from then on as many as came in one page."""
+BETWEEN_PAGES = 4
+"""and for so much more of it before each query that brings less than it would;"""
 
 HEAD_START_S = 5.0
-"""Who walks through folder after folder waits this long for the flat listing: it may know all of them at once."""
+"""but no longer than this."""
 
-WALK_S = 1.0
-"""Who reads a folder's entries, and those of a folder in it this soon after, is a program that goes through all."""
+ASSISTANTS = 3
+"""Threads that ask for folders beside the one of `run`, when that is the way: at 80 ms a request more than the
+database takes in."""
 
 RETRY_S = 15.0
 """Before the next try, when Drive did not answer."""
@@ -60,18 +65,23 @@ class Listings:
         self._background = drive.at(Priority.MIRROR)
         self._tree = tree
         self.pages = Pages(store, tree, formats)
-        self.flat = FlatListing(store, self._background, self.pages, monotonic=monotonic, clock=clock)
+        self._walks = Walks(store, monotonic=monotonic)
+        self.flat = FlatListing(
+            store, self._background, self.pages, self._walks.saw_page, monotonic=monotonic, clock=clock
+        )
+        self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._quiet = threading.Condition(self._lock)
+        self._changed = threading.Condition(self._lock)
         # Guarded by _lock:
         self._asking: dict[Inode, Future[None]] = {}
         self._waited_for = 0  # folders that are asked for because somebody waits who does not go through all
-        self._walked: LRUCache[Inode, int] = LRUCache(1_000)  # how many folders in a folder were asked for
-        self._read: TTLCache[Inode, bool] = TTLCache(1_000, WALK_S, timer=monotonic)  # listed for a reader of entries
-        self._near: deque[Node] = deque(maxlen=4)  # asked for by a walker: what is around them comes next
-        self._refused: set[Inode] = set()  # of the thread of `run`
-        self._near_folders = NEAR_FOLDERS  # of the thread of `run`
+        self._walkers = 0  # queries of those who do
+        self._patience_pages = HEAD_START_PAGES  # a walker waits until the flat listing has so many,
+        self._patience_s = 0.0  # or this long after this moment
+        self._one_by_one: set[Inode] = set()  # a query for several was refused, because of one of these
+        self._refused: set[Inode] = set()
         self._wake = threading.Event()
+        self._assist = threading.Event()
 
     # --- what nobody waits for ---
 
@@ -86,6 +96,7 @@ class Listings:
     def wake(self) -> None:
         """There may be something to list, or the end has come."""
         self._wake.set()
+        self._assist.set()
 
     def run(self, stop: threading.Event) -> None:
         """List whatever is not listed until `stop` is set and `wake` called."""
@@ -94,7 +105,7 @@ class Listings:
                 busy = self.step()
             except (DriveError, SignInNeeded) as error:
                 log.info("Drive cannot be listed for now: %s", error)
-                self.flat.over.set()  # who waits for it asks by himself, and hears why
+                self.flat.end_wait()  # who waits for it asks by himself, and hears why
                 self._wake.wait(RETRY_S)
                 self._wake.clear()
                 continue
@@ -102,26 +113,41 @@ class Listings:
                 self._wake.wait(self.flat.again_in_s())
                 self._wake.clear()
 
+    def assist(self, stop: threading.Event) -> None:
+        """Ask for folders beside `run`, while that is the way to list everything, until `stop` is set and `wake`
+        called."""
+        while True:
+            self._assist.clear()
+            if stop.is_set():
+                return
+            try:
+                busy = self._walks.is_dense() and self._ask_next()
+            except (DriveError, SignInNeeded) as error:
+                log.info("Drive cannot be listed for now: %s", error)
+                busy = False  # the thread of `run` tries again
+            if not busy:
+                self._assist.wait()
+
     def step(self) -> bool:
         """The next piece of work, a request or so; whether there was any. Raises DriveError, SignInNeeded."""
-        near = self._take_near()
-        if near:
-            page_count = self._ask_many(near)
-            self._near_folders = QUERY_FOLDERS if page_count == 1 else max(1, len(near) // page_count)
-            return True
-        with self._lock:
-            self._quiet.wait_for(lambda: not self._waited_for or self._near)
-        if self._near or self.flat.step():
-            return True
-        rest = self._store.nodes.unlisted(QUERY_FOLDERS + len(self._refused))
-        rest = self._claim([node for node in rest if node.inode not in self._refused][:QUERY_FOLDERS])
-        if rest:
-            self._ask_many(rest)
-        elif self.flat.again_in_s() == 0:
-            self.flat.look_again()
+        if self._walks.is_dense():
+            if self._ask_next():
+                return True
+            with self._lock:
+                if self._asking:
+                    self._changed.wait()
+                    return True
         else:
-            return False
-        return True
+            with self._lock:
+                self._changed.wait_for(lambda: not self._waited_for and not self._walkers)
+            if self._walks.is_dense():
+                return True  # a walker has found out
+        if self.flat.step() or self._ask_next():
+            return True
+        if self.flat.again_in_s() == 0:
+            self.flat.look_again()
+            return True
+        return False
 
     # --- one folder, and those around it ---
 
@@ -129,9 +155,8 @@ class Listings:
         """Make sure that all that Drive has in a folder is in the store. `to_read`: somebody will go through its
         entries. Raises DriveError, SignInNeeded."""
         self._ensure(inode, to_read)
-        if to_read and not self.flat.over.is_set():
-            with self._lock:
-                self._read[inode] = True
+        if to_read and not self.flat.is_over():
+            self._walks.read(inode)
 
     def _ensure(self, inode: Inode, to_read: bool) -> None:
         walking: bool | None = None
@@ -142,32 +167,59 @@ class Listings:
             if folder.listed or folder.drive_id is None:
                 return
             if walking is None:
-                walking = self._is_walk(folder, to_read)
-                if walking and self.flat.wait(HEAD_START_S):
+                walking = self._walks.is_walk(folder, to_read=to_read)
+                if walking and self._wait_for_flat():
                     continue
-            with self._lock:
-                future = self._asking.get(inode)
-                mine = future is None
-                if future is None:
-                    future = self._asking[inode] = Future()
-                    if walking:
-                        self._near.append(folder)
-                        self._quiet.notify_all()
-                    else:
-                        self._waited_for += 1
-            if mine:
-                self._wake.set()
-                try:
-                    self._ask([folder], self._reader)
-                finally:
-                    if not walking:
-                        with self._lock:
-                            self._waited_for -= 1
-                            self._quiet.notify_all()
-                return
+            future = self._ask_for(folder, walking)
             # Whoever asks has perhaps asked for more than this folder: its failure is not ours.
-            if future.exception() is None:
+            if future is None or future.exception() is None:
                 return
+            walking = False
+
+    def _wait_for_flat(self) -> bool:
+        """Let the flat listing go on as far as a walker has patience; whether it has come to its end meanwhile."""
+        if self._walks.is_dense():
+            return False
+        with self._lock:
+            page_count, since_s = self._patience_pages, self._patience_s
+        return self.flat.wait(page_count, since_s, HEAD_START_S)
+
+    def _ask_for(self, folder: Node, walking: bool) -> Future[None] | None:
+        """List a folder that somebody waits for, with others when he goes through all of them. Returns a future when
+        somebody else asks for it already, or when it has to be asked for without the others."""
+        count = self._walks.query_folders() - 1 if walking else 0
+        near = self._walks.after(folder, count + self._taken()) if count else []
+        with self._lock:
+            future = self._asking.get(folder.inode)
+            if future is not None:
+                return future
+            future = self._asking[folder.inode] = Future()
+            claimed = [folder, *self._claim(near, count)]
+            if walking:
+                self._walkers += 1
+            else:
+                self._waited_for += 1
+        if walking:
+            self._walks.stands_at(folder)
+        try:
+            self._ask(claimed, self._reader, learn=walking)
+        except Refused:
+            if len(claimed) == 1:
+                raise
+            with self._lock:
+                self._one_by_one.update(node.inode for node in claimed[1:])
+            return future
+        finally:
+            with self._lock:
+                if walking:
+                    self._walkers -= 1
+                    self._patience_pages = self.flat.page_count + BETWEEN_PAGES
+                    self._patience_s = self._monotonic()
+                else:
+                    self._waited_for -= 1
+                self._changed.notify_all()
+            self.wake()
+        return None
 
     def _list_shared(self, place: Node) -> None:
         """What others share with the account, and lies in no folder that it sees."""
@@ -177,65 +229,88 @@ class Listings:
         with self._store.db.transaction():
             self._store.nodes.update(place.inode, listed=True)
 
-    def _is_walk(self, folder: Node, to_read: bool) -> bool:
-        """Whether folders beside this one were asked for, or the entries of the one above just before its own:
-        somebody goes through all of them. Who only descends to a file has no time to wait."""
-        if folder.parent is None:
-            return False
-        with self._lock:
-            count = self._walked.get(folder.parent, 0)
-            self._walked[folder.parent] = count + 1
-            return count > 0 or (to_read and folder.parent in self._read)
-
-    def _take_near(self) -> list[Node]:
-        """What lies around the folder that a walker asked for last: its own folders, and those after it."""
-        with self._lock:
-            asked = self._near.pop() if self._near else None
-            self._near.clear()
-        if asked is None or asked.parent is None:
-            return []
-        nodes = self._store.nodes
-        below = nodes.unlisted_after(asked.inode, "", self._near_folders // 2)
-        beside = nodes.unlisted_after(asked.parent, asked.name or "", self._near_folders - len(below))
-        return self._claim([*below, *beside])
-
-    def _claim(self, folders: list[Node]) -> list[Node]:
-        """Those that nobody asks for yet; from now on we do."""
-        with self._lock:
-            claimed = [folder for folder in folders if folder.inode not in self._asking]
-            for folder in claimed:
-                self._asking[folder.inode] = Future()
+    def _claim(self, folders: list[Node], limit: int) -> list[Node]:
+        """The first of those that nobody asks for yet, and that Drive may like in one query; from now on we do. Under
+        the lock."""
+        taken = self._asking.keys() | self._refused | self._one_by_one
+        claimed = [folder for folder in folders if folder.inode not in taken][:limit]
+        for folder in claimed:
+            self._asking[folder.inode] = Future()
         return claimed
 
-    def _ask_many(self, folders: list[Node]) -> int:
-        """One query for all; where Drive does not like it, one each. The number of pages. Raises DriveError."""
-        try:
-            return self._ask(folders, self._background)
-        except Refused as error:
-            if len(folders) == 1:
-                log.info("Drive does not list the folder %s: %s", folders[0].drive_id, error)
-                self._refused.add(folders[0].inode)
-                return 1
-            return sum(self._ask_many([folder]) for folder in self._claim(folders))
+    def _taken(self) -> int:
+        """How many unlisted folders cannot be claimed."""
+        with self._lock:
+            return len(self._asking) + len(self._refused) + len(self._one_by_one)
 
-    def _ask(self, folders: Sequence[Node], drive: Drive) -> int:
-        """List folders that were claimed, and tell those who wait for them. The number of pages."""
+    def _ask_next(self) -> bool:
+        """One query for folders that nobody waits for, what a walker will come to first; whether there were any.
+        Raises DriveError, SignInNeeded."""
+        with self._lock:
+            self._changed.wait_for(lambda: not self._waited_for)
+        folders = self._next_alone() or self._next()
+        if not folders:
+            return False
+        try:
+            self._ask(folders, self._background, learn=len(folders) > 1)
+        except Refused as error:
+            with self._lock:
+                if len(folders) > 1:
+                    self._one_by_one.update(folder.inode for folder in folders)
+                else:
+                    log.info("Drive does not list the folder %s: %s", folders[0].drive_id, error)
+                    self._refused.add(folders[0].inode)
+        return True
+
+    def _next_alone(self) -> list[Node]:
+        """One of the folders that Drive may not list, claimed."""
+        while True:
+            with self._lock:
+                if not self._one_by_one:
+                    return []
+                inode = self._one_by_one.pop()
+            node = self._store.nodes.find(inode)
+            if node is not None and not node.listed:
+                with self._lock:
+                    claimed = self._claim([node], 1)
+                if claimed:
+                    return claimed
+
+    def _next(self) -> list[Node]:
+        """As many folders as fill a page, claimed."""
+        count = self._walks.query_folders() if self._walks.is_dense() else QUERY_FOLDERS
+        limit = count + self._taken()
+        found = self._walks.ahead(limit) if self._walks.is_dense() else []
+        with self._lock:
+            claimed = self._claim(found, count)
+        if len(claimed) < count:
+            found = self._store.nodes.unlisted(limit)
+            with self._lock:
+                claimed += self._claim(found, count - len(claimed))
+        return claimed
+
+    def _ask(self, folders: Sequence[Node], drive: Drive, *, learn: bool) -> None:
+        """List folders that were claimed, and tell those who wait for them. `learn` how much is in such folders."""
         error: BaseException | None = None
         try:
-            return self._list(folders, drive)
+            page_sizes = self._list(folders, drive)
+            if learn:
+                self._walks.learn(len(folders), page_sizes)
         except BaseException as caught:
             error = caught
             raise
         finally:
             with self._lock:
                 futures = [self._asking.pop(folder.inode) for folder in folders]
+                self._changed.notify_all()
             for future in futures:
                 if error is None:
                     future.set_result(None)
                 else:
                     future.set_exception(error)
 
-    def _list(self, folders: Sequence[Node], drive: Drive) -> int:
+    def _list(self, folders: Sequence[Node], drive: Drive) -> list[int]:
+        """List folders; how many entries each page had."""
         nodes, db = self._store.nodes, self._store.db
         wanted = {folder.inode for folder in folders}
         ids = [folder.drive_id for folder in folders if folder.drive_id is not None]
@@ -243,14 +318,14 @@ class Listings:
             since = self.pages.moment()
             # Only what was here before Drive was asked can be missing in its answer.
             unseen = {drive_id: inode for folder in folders for drive_id, inode in nodes.confirmed_in(folder.inode)}
-        incomplete, page_count = False, 0
+        incomplete, page_sizes = False, []
         for page in pages(lambda token: drive.list_children(ids, token)):
             with db.transaction():
                 self.pages.apply(page.files, since)
             for file in page.files:
                 unseen.pop(file.id, None)
             incomplete = incomplete or page.incomplete
-            page_count += 1
+            page_sizes.append(len(page.files))
             self._store.relieve()
         with db.transaction():
             for inode in () if incomplete else unseen.values():
@@ -260,4 +335,4 @@ class Listings:
             for inode in wanted:
                 if nodes.find(inode) is not None:
                     nodes.update(inode, listed=True)
-        return page_count
+        return page_sizes

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ import pytest
 from drivefs.errors import BadReply, Refused, RemoteNotFound, Unreachable
 from drivefs.model import ROOT_INODE, DriveId, ListPage
 from drivefs.sync.flat import AGAIN_S
-from drivefs.sync.listing import HEAD_START_S, NEAR_FOLDERS, WALK_S, Listings
+from drivefs.sync.listing import BETWEEN_PAGES, HEAD_START_PAGES, HEAD_START_S, Listings
+from drivefs.sync.walks import FIRST_FOLDERS, QUERY_FOLDERS, WALK_S
 from tests.fake_drive import ROOT, FakeDrive
 from tests.house import House
 
@@ -55,6 +58,20 @@ def assert_all_known(house: House) -> None:
     for row in house.store.db.rows("SELECT inode FROM nodes WHERE kind = 'folder'"):
         house.mirror.ensure_listed(row[0])
     assert house.drive.calls == []
+
+
+def note_parents(drive: FakeDrive) -> list[Sequence[DriveId]]:
+    """Which folders each first page of a query is asked for, from now on."""
+    asked: list[Sequence[DriveId]] = []
+    list_children = drive.list_children
+
+    def note(parents: Sequence[DriveId], token: str | None = None) -> ListPage:
+        if token is None:
+            asked.append(parents)
+        return list_children(parents, token)
+
+    drive.list_children = note  # type: ignore[method-assign]
+    return asked
 
 
 def test_listing_of_everything_costs_one_request_a_page(tmp_path: Path) -> None:
@@ -188,14 +205,7 @@ def test_listing_of_one_folder_goes_alone_and_first(tmp_path: Path) -> None:
     drive = FakeDrive()
     fill(drive, 3, 3)
     house = House(tmp_path / "cache", drive)
-    asked: list[Sequence[DriveId]] = []
-    list_children = drive.list_children
-
-    def note(parents: Sequence[DriveId], token: str | None = None) -> ListPage:
-        asked.append(parents)
-        return list_children(parents, token)
-
-    drive.list_children = note  # type: ignore[method-assign]
+    asked = note_parents(drive)
     house.mirror.ensure_listed(house.node("d001").inode)
     assert asked == [[drive.names()["d001"]]]
     assert "d001/f0" in tree(house) and "d000/f0" not in tree(house)
@@ -209,28 +219,103 @@ def test_listing_asks_for_the_folders_around_a_walker_many_at_once(tmp_path: Pat
     drive.calls.clear()
     for number in range(120):
         house.mirror.ensure_listed(house.node(f"d{number:03d}").inode)
-        if number in (1, 10, 61, 112):
-            assert house.mirror.listings.step()
-    assert drive.calls.count("list_children") <= 9
+    # The first one alone, for nobody knows yet that there is a walker.
+    assert drive.calls.count("list_children") == 2 + math.ceil((120 - 1 - FIRST_FOLDERS) / QUERY_FOLDERS)
     assert_all_known(house)
 
 
-def test_listing_around_a_walker_asks_for_as_many_folders_as_fit_a_page(tmp_path: Path) -> None:
+def test_listing_around_a_walker_asks_for_as_many_folders_as_fill_a_page(tmp_path: Path) -> None:
     drive = FakeDrive()
-    fill(drive, 20, 6)
+    folders = fill(drive, 40, 6)
     house = House(tmp_path / "cache", drive)
     house.store.db.set_setting("listing", "done")
-    drive.page_files = 12
-    for number in range(2):
+    drive.page_files = FIRST_FOLDERS * 6 // 2
+    asked = note_parents(drive)
+    for number in range(2 + FIRST_FOLDERS):
         house.mirror.ensure_listed(house.node(f"d{number:03d}").inode)
-    drive.calls.clear()
-    assert house.mirror.listings.step()
-    assert drive.calls.count("list_children") == NEAR_FOLDERS * 6 / drive.page_files
-    house.mirror.ensure_listed(house.node(f"d{2 + NEAR_FOLDERS:03d}").inode)
-    drive.calls.clear()
-    assert house.mirror.listings.step()
-    assert drive.calls.count("list_children") == 1
+    assert [len(parents) for parents in asked] == [1, FIRST_FOLDERS, 3]
+    assert asked[2] == folders[1 + FIRST_FOLDERS :][:3]
     list_all(house)
+    assert_all_known(house)
+
+
+def test_listing_of_a_walker_takes_the_place_of_the_flat_one_where_it_brings_as_much(tmp_path: Path) -> None:
+    drive = FakeDrive()
+    drive.page_files = 10
+    fill(drive, 100, 10)
+    house = House(tmp_path / "cache", drive)
+    while house.mirror.listings.flat.page_count < HEAD_START_PAGES:
+        assert house.mirror.listings.step()
+    unlisted = len(house.store.nodes.unlisted(1_000))
+    drive.calls.clear()
+    for name in ("d050", "d051"):
+        house.mirror.ensure_listed(house.node(name).inode)
+    list_all(house)
+    assert "list_all" not in drive.calls
+    assert drive.calls.count("list_children") < unlisted + FIRST_FOLDERS
+    assert_all_known(house)
+
+
+def test_listing_of_everything_goes_on_between_a_walkers_queries_that_bring_little(tmp_path: Path) -> None:
+    drive = FakeDrive()
+    drive.page_files = 200
+    fill(drive, 4_000, 1)
+    house = House(tmp_path / "cache", drive)
+    listings = house.mirror.listings
+    while listings.flat.page_count < HEAD_START_PAGES:
+        assert listings.step()
+    stop = threading.Event()
+    lister = threading.Thread(target=listings.run, args=(stop,))
+    drive.calls.clear()
+    lister.start()
+    try:
+        for number in range(4_000):
+            listings.ensure_listed(house.node(f"d{number:03d}").inode)
+    finally:
+        stop.set()
+        listings.wake()
+        lister.join()
+    flat, folders = drive.calls.count("list_all"), drive.calls.count("list_children")
+    assert flat <= 2 * 4_000 / 200 - HEAD_START_PAGES + 1
+    assert folders <= 2 + flat / BETWEEN_PAGES
+    assert_all_known(house)
+
+
+def test_listing_ahead_of_a_walker_is_done_by_several_at_once(tmp_path: Path) -> None:
+    drive = FakeDrive()
+    drive.page_files = 10
+    fill(drive, 60, 10)
+    house = House(tmp_path / "cache", drive)
+    listings = house.mirror.listings
+    while listings.flat.page_count < HEAD_START_PAGES:
+        assert listings.step()
+    for name in ("d000", "d001"):
+        listings.ensure_listed(house.node(name).inode)
+    list_children = drive.list_children
+    together, met = threading.Barrier(2), threading.Event()
+
+    def meet(parents: Sequence[DriveId], token: str | None = None) -> ListPage:
+        if not met.is_set():
+            with suppress(threading.BrokenBarrierError):
+                together.wait(10)
+                met.set()
+        return list_children(parents, token)
+
+    drive.list_children = meet  # type: ignore[method-assign]
+    stop = threading.Event()
+    threads = [threading.Thread(target=body, args=(stop,)) for body in (listings.run, listings.assist)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert met.wait(10)
+        for number in range(60):
+            listings.ensure_listed(house.node(f"d{number:03d}").inode)
+    finally:
+        stop.set()
+        for thread in threads:
+            while thread.is_alive():
+                listings.wake()
+                thread.join(0.01)
     assert_all_known(house)
 
 
@@ -255,9 +340,10 @@ def test_listing_lets_a_walker_wait_for_the_young_flat_listing_only(tmp_path: Pa
     house.store.db.set_setting("listing", "files")
     late.step()
     now[0] += HEAD_START_S
+    asked = note_parents(drive)
     for name in ("d000", "d001", "d002"):
         late.ensure_listed(house.node(name).inode)
-    assert drive.calls.count("list_children") == 3
+    assert [len(parents) for parents in asked] == [1, FIRST_FOLDERS]
 
 
 def test_listing_takes_who_reads_one_folder_after_the_other_for_a_walker(tmp_path: Path) -> None:
@@ -407,6 +493,7 @@ def test_listing_of_everything_ends_when_every_folder_was_asked_for(tmp_path: Pa
     fill(drive, 3, 20)
     house = House(tmp_path / "cache", drive)
     house.mirror.listings.step()
+    house.mirror.listings.flat.end_wait()
     for name in ("d000", "d001", "d002"):
         house.mirror.ensure_listed(house.node(name).inode)
     drive.calls.clear()
