@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 
 STEPS: dict[int, str] = {
     4: "DROP INDEX IF EXISTS nodes_by_name",  # what is frozen shares its name with what is shown
@@ -62,6 +62,7 @@ CREATE INDEX nodes_frozen ON nodes (parent, name) WHERE frozen_ns IS NOT NULL;
 CREATE INDEX nodes_unnamed ON nodes (inode) WHERE parent IS NULL;
 CREATE INDEX nodes_by_generation ON nodes (generation) WHERE generation IS NOT NULL;
 CREATE INDEX nodes_places ON nodes (place) WHERE place IS NOT NULL;
+CREATE INDEX nodes_copied ON nodes (size_bytes, md5) WHERE size_bytes >= 1048576 AND md5 IS NOT NULL;
 CREATE INDEX nodes_unlisted ON nodes (inode) WHERE kind = 'folder' AND listed = 0;
 
 CREATE TABLE parked_folders (        -- folders that a flat listing named before the one they lie in

@@ -535,6 +535,7 @@ FAULTS = {
 }
 BEFORE_ONLY = {"rate", "blocked", "signin", "session"}
 FAULTY = (
+    "copy",
     "upload_small",
     "create",
     "update",
