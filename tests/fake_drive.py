@@ -297,6 +297,8 @@ class FakeDrive:
             # What the request does not set is the source's (the API's "patch semantics").
             inherited = {**file.app_properties, **(target.metadata.app_properties or {})}
             metadata = replace(target.metadata, app_properties=inherited)
+            if metadata.description is None:
+                metadata = replace(metadata, description=file.description)
             return self._perform(replace(target, metadata=metadata), self.content(source))
 
         return self._call("copy", effect)

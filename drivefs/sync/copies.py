@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from drivefs.drive.api import Drive
 from drivefs.errors import IdInUse, QueueBlocked, Refused
@@ -40,6 +41,10 @@ class Copies:
         if size_bytes < COPIED_LEAST_BYTES or not self._store.nodes.may_have_twins(size_bytes):
             return None
         md5 = content.md5()
+        # What is not said of a copy is the other file's; properties are found in the reply, and put right then.
+        metadata = target.metadata
+        metadata = replace(metadata, description=metadata.description or "", starred=bool(metadata.starred))
+        target = replace(target, metadata=metadata)
         noted = False
         for twin in self._store.nodes.twins(size_bytes, md5, TWINS_TRIED):
             try:

@@ -84,7 +84,8 @@ def test_copies_what_others_have_put_on_drive(house: House) -> None:
 
 
 def test_copies_have_their_own_attributes_and_none_of_the_other_file(house: House) -> None:
-    house.drive.put("theirs", LARGE, app_properties={"mode": "755", "x:user.note": "utheirs", "foreign": "1"})
+    properties = {"mode": "755", "x:user.note": "utheirs", "foreign": "1"}
+    house.drive.put("theirs", LARGE, app_properties=properties, description="Theirs.", starred=True)
     house.mirror.poll()
     house.write("copy", LARGE)
     node = house.node("copy")
@@ -93,6 +94,7 @@ def test_copies_have_their_own_attributes_and_none_of_the_other_file(house: Hous
     found = dict(copied(house).app_properties)
     del found["foreign"], found["mtime_ns"]
     assert found == {"x:user.mine": "u1"}
+    assert (copied(house).description, copied(house).starred) == ("", False)
     assert house.node("copy").mode == 0o644
 
 
