@@ -207,7 +207,8 @@ class Answers:
             raise UserError(f"There is no {self._record.mountpoint / path}.") from None
 
     def publish(self, timeout_s: float | None, scope: Scope | None = None) -> Generator[Json, None, Json]:
-        """Wait until every job that there is now, in the scope, has left the journal, or none of them can."""
+        """Wait until every job that there is now, in the scope, has left the journal, or none of them can: a mount
+        that is read-only sends nothing of what waits in its cache from an earlier one."""
         journal = self._store.journal
         started_s = time.monotonic()
         if scope is None:
@@ -216,7 +217,7 @@ class Answers:
         journal.hasten()
         left = scope.left()
         total = left
-        stuck = left.parked == left.jobs
+        stuck = left.parked == left.jobs or self._record.read_only
         signed_out = self._sign_in_over()
         while not (stuck or signed_out or self.ended.is_set()):
             if timeout_s is not None and time.monotonic() - started_s >= timeout_s:
@@ -242,6 +243,8 @@ class Answers:
         state = "timed-out"
         if left.jobs == 0:
             state = "done"
+        elif self._record.read_only:
+            state = "read-only"
         elif stuck:
             state = "failed"
         elif self.ended.is_set():

@@ -218,6 +218,8 @@ def end(mountpoint: Path, progress: Shown, *, wait: bool = True, timeout_s: floa
         _clear_dead(mountpoint)
         return
     started_s = time.monotonic()
+    read_only = mounted.record.read_only
+    wait = wait and not read_only  # it sends nothing: what is in its cache waits for another mount
     if wait:
         result = ask_flush(mounted, [], None if timeout_s is None else started_s + timeout_s, progress)
         if result["state"] in ("timed-out", "failed", "sign-in"):
@@ -240,7 +242,8 @@ def end(mountpoint: Path, progress: Shown, *, wait: bool = True, timeout_s: floa
     result = _stop(reach(mounted.record) or mounted.client, left_s)
     if result["files_left"]:
         left = files_text(result["files_left"], result["bytes_left"])
-        click.echo(f"Unmounted {mountpoint}; left in {mounted.record.cache_dir} for the next mount: {left}.")
+        following = "the next mount that may write" if read_only else "the next mount"
+        click.echo(f"Unmounted {mountpoint}; left in {mounted.record.cache_dir} for {following}: {left}.")
     else:
         click.echo(f"Unmounted {mountpoint}; everything is on Drive.")
 

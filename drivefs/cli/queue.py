@@ -1,7 +1,7 @@
 """flush and status: what is on its way to Drive.
 
 `flush --json` prints one object:
-  state        worst of the mounts': done, timed-out, sign-in, ended, failed
+  state        worst of the mounts': done, timed-out, sign-in, ended, read-only, failed
   mounts       a list, one object a mount that was flushed:
     mountpoint, state
     paths                   what was flushed, from the mount point; empty: all of it
@@ -49,7 +49,7 @@ from drivefs.store.survey import survey
 
 # --- flush ---
 
-_STATES = ["done", "timed-out", "sign-in", "ended", "failed"]
+_STATES = ["done", "timed-out", "sign-in", "ended", "read-only", "failed"]
 """From good to bad."""
 
 
@@ -151,6 +151,10 @@ def _flush_failed(result: Json) -> UserError:
         return SignInNeeded(f"Not on Drive yet: {left}, which waits safely in the cache. {result['pause']}")
     if result["state"] == "ended":
         return UserError(f"The mount was ended; left in the cache for the next one: {left}.")
+    if result["state"] == "read-only":
+        return UserError(
+            f"The mount is read-only; left in its cache: {left}, which the next mount that may write sends."
+        )
     named = "; ".join(f"{each['path']}: {each['reason'].rstrip('.')}" for each in result["parked"][:3])
     return UserError(
         f"Drive does not take {left} as things are ({named}): 'drivefs status' lists what it refuses, the next mount "

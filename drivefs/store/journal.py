@@ -145,11 +145,15 @@ class Journal(Points):
             elif target.drive_id is None:
                 self.removed(target)
                 self._enqueue(source, Barrier.FOLDER if frozen else Barrier.NONE, renew=source.drive_id is None)
-            elif source.kind is target.kind and target.points_to is None and self._is_temporary(source):
+            elif self.takes_over(source, target):
                 self._take_over(source, target)
             else:
                 self._enqueue(source, Barrier.FOLDER, renew=True)
                 self.removed(target)
+
+    def takes_over(self, source: Node, target: Node) -> bool:
+        """Whether `source`, renamed over `target`, becomes its file on Drive, which goes to the trash otherwise."""
+        return source.kind is target.kind and target.points_to is None and self._is_temporary(source)
 
     def _is_temporary(self, source: Node) -> bool:
         """Whether `source` may give up its own identity on Drive for that of the file it replaces."""

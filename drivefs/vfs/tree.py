@@ -338,7 +338,7 @@ class Tree:
         if target.inode == source.inode:
             return
         self._rights.check_content(target)
-        if source.kind is Kind.FOLDER:
+        if target.drive_id is not None and not self._journal.takes_over(source, target):
             self._rights.check_removal(target)
         if source.kind is Kind.FOLDER:
             self._check_empty(target)

@@ -42,3 +42,30 @@ def test_options_of_mount_8_hold(drive: Drive, transport: Transport, tmp_path: P
         assert mount.complaints() == []
     finally:
         mount.dispose()
+
+
+def test_read_only_mount_leaves_what_waits_to_one_that_may_write(
+    drive: Drive, transport: Transport, tmp_path: Path
+) -> None:
+    mount = Mounted(drive, transport, tmp_path)
+    name = f"left by {transport.name}"
+    try:
+        drive.admin.add_fault("error", api="drive.files.create", status=503, count=1_000)
+        mount.mount()
+        (mount.path / name).write_bytes(b"from before")
+        mount.umount("--no-wait")
+        drive.admin.clear_faults()
+        mount.mount("-o", "ro")
+        flushed = mount.command("flush", mount.path, check=False)
+        assert flushed.returncode == 1
+        assert "read-only; left in its cache: 1 file" in flushed.stderr
+        told = mount.command("umount", mount.path).stdout
+        assert told.startswith(
+            f"Unmounted {mount.path}; left in {mount.cache_dir} for the next mount that may write: 1"
+        )
+        mount.mount()
+        mount.umount()
+        assert drive.find(name)
+        assert mount.complaints() == []
+    finally:
+        mount.dispose()

@@ -29,8 +29,8 @@ def house(tmp_path: Path) -> Iterator[House]:
     house.store.close()
 
 
-def answers_of(house: House, snapshot: Any = lambda *chosen: None) -> Answers:
-    record = Record(Path("/mnt/drive"), house.folder, None, "default", None, None, False, 5.0)
+def answers_of(house: House, snapshot: Any = lambda *chosen: None, *, read_only: bool = False) -> Answers:
+    record = Record(Path("/mnt/drive"), house.folder, None, "default", None, None, read_only, 5.0)
     return Answers(
         record,
         room=Room(house.store, limit_bytes=1000),
@@ -167,6 +167,15 @@ def test_flush_fails_when_the_rest_waits_for_a_refused_folder(house: House) -> N
     with publishing(house):
         result = finish(answers_of(house).flush({"timeout_s": 30}))
     assert (result["state"], result["files_left"]) == ("failed", 2)
+
+
+def test_flush_of_a_read_only_mount_ends_at_once_and_says_what_waits(house: House) -> None:
+    assert finish(answers_of(house, read_only=True).flush({}))["state"] == "done"
+    house.write("a", b"1234")
+    result = finish(answers_of(house, read_only=True).flush({}))
+    assert (result["state"], result["files_left"], result["bytes_left"]) == ("read-only", 1, 4)
+    with pytest.raises(UserError, match="read-only; left in its cache: 1 file"):
+        cli_queue.raise_worst([result])
 
 
 def test_flush_ends_when_the_mount_does(house: House) -> None:

@@ -215,6 +215,23 @@ def test_vfs_file_the_account_may_not_write_shows_and_refuses(house: VfsHouse) -
     assert not house.has_job("a")
 
 
+def test_vfs_what_may_not_be_removed_is_replaced_only_where_its_file_on_drive_stays(house: VfsHouse) -> None:
+    kept = house.remote_file("kept", DATA, kept=1)
+    house.remote_file("old", b"with a life of its own")
+    house.fs.symlink("kept", "link")
+    for source in ("old", "link"):
+        with fails_with(errno.EACCES):
+            house.fs.rename(source, "kept")
+    with fails_with(errno.EACCES):
+        house.fs.unlink("kept")
+    assert read_file(house.fs, "kept") == DATA
+    assert not house.has_job("kept") and not house.has_job("old")
+    write_file(house.fs, "temporary", b"new")
+    house.fs.rename("temporary", "kept")
+    assert house.node("kept").drive_id == kept.drive_id
+    house.fs.rename("old", "elsewhere")
+
+
 def test_vfs_read_only_mount_changes_nothing(tmp_path: Path) -> None:
     house = VfsHouse(tmp_path / "cache", read_only=True)
     house.remote_file("a", DATA)
