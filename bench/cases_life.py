@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import time
 
@@ -30,7 +31,7 @@ def start_up(system: System, emulator: Running) -> Measured:
 
 def killed_upload(system: System, emulator: Running, size_bytes: int) -> Measured:
     """kill -9 when half of a file is on its way: what is sent twice, and how long until Drive has it."""
-    data = random.Random(1).randbytes(size_bytes)
+    data = os.urandom(size_bytes)
     emulator.admin.reset_counters()
     (system.folder / "large.bin").write_bytes(data)
     began = time.perf_counter()

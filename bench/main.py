@@ -195,9 +195,9 @@ def main() -> int:
 
         for file in plots.draw(results, arguments.plots):
             print(file, file=sys.stderr)
-    if any(run.failure for run in results.runs if run.system.startswith(OURS)):
-        return 1
-    return 0 if all_done else 3
+    if not all_done:
+        return 3
+    return 1 if any(run.failure for run in results.runs if run.system.startswith(OURS)) else 0
 
 
 if __name__ == "__main__":
