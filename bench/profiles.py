@@ -1,5 +1,5 @@
-"""Where a process spends its time: py-spy's samples of those threads that hold the interpreter, and of all that are
-on a processor."""
+"""What a process does with the interpreter: py-spy's samples of the thread that holds it. What waits for the network
+or the disk, hashes or copies holds none; how much of the processors all of that takes is the figure `cpu`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def profiled(pid: int, file: Path) -> Iterator[None]:
     """Sample a process meanwhile; its stacks go to `file`, what took most to standard error."""
     file.parent.mkdir(parents=True, exist_ok=True)
     command = [str(Path(sys.executable).with_name("py-spy")), "record", "--pid", str(pid), "--rate", str(RATE_HZ),
-               "--format", "raw", "--threads", "--nonblocking", "--output", str(file)]  # fmt: skip
+               "--format", "raw", "--threads", "--gil", "--output", str(file)]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield
@@ -41,7 +41,7 @@ def summary(stacks: str) -> str:
         threads[frames[0]] += int(count)
         functions[frames[-1]] += int(count)
     total = sum(threads.values()) or 1
-    told = [f"{total / RATE_HZ:.1f} s on a processor"]
+    told = [f"the interpreter was held for {total / RATE_HZ:.1f} s"]
     for counted in (threads, functions):
         told += [f"  {count / total:4.0%} {name}" for name, count in counted.most_common(SHOWN)]
     return "\n".join(told)

@@ -142,19 +142,31 @@ class Bench:
                 case.prepare(emulator)
             emulator.admin.reset_counters()
             with self._makers[name](emulator, work) as made, bounded(case.within_s, lambda: _end(made)):
-                before_s, began = cpu_s(emulator.process.pid), time.perf_counter()
+                pid = made.pid
+                before = _processors([emulator.process.pid, pid])
+                began = time.perf_counter()
                 with self._profile(chosen.title, name, made):
                     figures = case.work(made, emulator).figures
+                took_s = time.perf_counter() - began
                 if made.pid is not None:
-                    # Of one core, while the case lasted: with two cores, whether the emulator is what is measured.
-                    share = (cpu_s(emulator.process.pid) - before_s) / (time.perf_counter() - began)
-                    figures |= {"memory_MB": peak_memory_mb(made.pid), "emulator_cpu": share}
+                    figures["memory_MB"] = peak_memory_mb(made.pid)
+                if made.pid == pid:
+                    # Of one core, with what the case checks: whether the emulator is what is measured.
+                    after = _processors([emulator.process.pid, pid])
+                    names = ("emulator_cpu", "cpu")
+                    figures |= {
+                        each: (now - then) / took_s for each, now, then in zip(names, after, before, strict=False)
+                    }
                 return figures
 
     def _profile(self, title: str, name: str, made: System) -> AbstractContextManager[None]:
         if self._profiles is None or not name.startswith(OURS) or made.pid is None:
             return nullcontext()
         return profiled(made.pid, self._profiles / f"{title}, {name}.txt")
+
+
+def _processors(pids: Sequence[int | None]) -> list[float]:
+    return [cpu_s(pid) for pid in pids if pid is not None]
 
 
 def _end(made: System) -> None:
