@@ -57,6 +57,7 @@ class Why:
                 raise
             raise UserError(f"{error} What is left of it is {kept[0]['file']}: {kept[0]['reason']}") from error
         node, job = self._store.nodes.get(inode), self._store.journal.find(inode)
+        there = self._store.journal.origin(node)
         writing = node.generation is not None and self._store.content.is_dirty(node.generation)
         facts: Json = {"cause": None, "reason": None, "until": None, "earlier": [], "earlier_files": 0}
         if job is not None:
@@ -66,8 +67,8 @@ class Why:
         pause = self._uploader.paused
         return {
             "kind": node.kind.value,
-            "drive": {"id": node.drive_id, "revision": node.revision, "md5": node.md5}
-            if node.confirmed_ns is not None
+            "drive": {"id": there.drive_id, "revision": there.revision, "md5": there.md5}
+            if there.confirmed_ns is not None
             else None,
             "writing": writing,
             "quarantined": kept,

@@ -100,10 +100,8 @@ class House:
             target = self.store.nodes.find_child(parent, name)
             if target is not None:
                 target = self.store.journal.lose_name(target, time.time_ns())
-            before = self.node(old)
-            source = self.store.nodes.update(before.inode, parent=parent, name=name)
+            source = self.store.nodes.update(self.node(old).inode, parent=parent, name=name)
             if target is None:
-                self.store.journal.moved(before, source)
                 self.store.journal.changed_metadata(source)
             else:
                 self.store.journal.replaced(source, target)

@@ -20,7 +20,6 @@ from typing import Any, ParamSpec, TypeVar
 from unittest import mock
 
 from drivefs.model import ROOT_INODE, DriveId, RemoteFile, TrashLimit, UploadTarget
-from drivefs.store import nodes
 from drivefs.store.content import ContentStore
 from drivefs.store.store import Store
 from drivefs.sync.downloader import Downloader
@@ -43,9 +42,6 @@ GRAIN_BYTES = 64
 
 BLOCK_BYTES = 64
 """Instead of some megabytes: what is fetched at once here."""
-
-COPIED_LEAST_BYTES = 100
-"""Instead of 1 MiB: what Drive copies itself when it has it."""
 
 COPY_LIMIT_BYTES = 400
 """Instead of some megabytes: what is not copied when it is changed during its upload."""
@@ -136,9 +132,6 @@ def small_scale(clock: Clock) -> Iterator[None]:
         for module in ("publish", "sending", "streaming", "uploader", "order"):
             stack.enter_context(mock.patch(f"drivefs.sync.{module}.SMALL_LIMIT_BYTES", SMALL_BYTES))
         stack.enter_context(mock.patch("drivefs.sync.downloader.BLOCK_BYTES", BLOCK_BYTES))
-        stack.enter_context(mock.patch("drivefs.sync.copies.COPIED_LEAST_BYTES", COPIED_LEAST_BYTES))
-        twin = nodes._TWIN.replace(str(nodes.COPIED_LEAST_BYTES), str(COPIED_LEAST_BYTES))
-        stack.enter_context(mock.patch("drivefs.store.nodes._TWIN", twin))
         for module in ("sending", "stream", "streaming"):
             stack.enter_context(mock.patch(f"drivefs.sync.{module}.ALIGN_BYTES", GRAIN_BYTES))
         for name, value in (
@@ -154,7 +147,7 @@ def small_scale(clock: Clock) -> Iterator[None]:
         stack.enter_context(mock.patch("drivefs.store.db.RESERVE_BYTES", 1 << 16))
         # The limit is the default of an argument too.
         stack.enter_context(mock.patch.object(ContentStore._copy, "__defaults__", (COPY_LIMIT_BYTES,)))
-        for module in ("journal", "queue"):
+        for module in ("confirmed", "identity", "points", "queue"):
             stack.enter_context(mock.patch(f"drivefs.store.{module}.time", clock))
         yield
 

@@ -41,6 +41,7 @@ class Node:
     export: str | None = None
     points_to: DriveId | None = None
     kept: int | None = None
+    heir: Inode | None = None
 
     @property
     def unnamed(self) -> bool:

@@ -24,19 +24,8 @@ KEPT_NODES = 20_000
 
 PAGE_ROWS = 1_000
 
-COPIED_LEAST_BYTES = 1 << 20
-"""From this size on a content that Drive has in another file is copied there. Below it an upload takes one request of
-the same price (drive-api: Quota), and its bytes little more than the round trips that a copy takes; and an index of
-the many small files of a Drive would cost more than it saves."""
 
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM nodes"
-
-_TWIN = (
-    f"size_bytes >= {COPIED_LEAST_BYTES} AND md5 IS NOT NULL AND size_bytes = ? AND confirmed_ns IS NOT NULL"
-    " AND drive_id IS NOT NULL"
-)
-"""The first two terms are those of the index."""
-
 _DEFAULTS = {"listed": False, "writable": True, "ours": False, "change": 0}
 
 
@@ -135,17 +124,6 @@ class Nodes:
         """All Google documents."""
         return [from_row(row) for row in self._db.rows(f"{_SELECT} WHERE export IS NOT NULL")]
 
-    def may_have_twins(self, size_bytes: int) -> bool:
-        """Whether any file on Drive has a content of that size, which is COPIED_LEAST_BYTES or more."""
-        return self._db.row(f"SELECT 1 FROM nodes WHERE {_TWIN} LIMIT 1", (size_bytes,)) is not None
-
-    def twins(self, size_bytes: int, md5: str, limit: int) -> list[DriveId]:
-        """The first `limit` files that have this content on Drive, as far as is known here."""
-        rows = self._db.rows(
-            f"SELECT drive_id FROM nodes WHERE {_TWIN} AND md5 = ? ORDER BY inode LIMIT ?", (size_bytes, md5, limit)
-        )
-        return [DriveId(row[0]) for row in rows]
-
     def unlisted(self, limit: int) -> list[Node]:
         """Folders on Drive whose entries are not known yet."""
         rows = self._db.rows(
@@ -232,6 +210,17 @@ class Nodes:
             (parent, name, name),
         )
         return [from_row(row) for row in rows]
+
+    def find_before(self, inode: Inode) -> Node | None:
+        """The frozen node with whose file on Drive this one goes on."""
+        row = self._db.row(f"{_SELECT} WHERE heir = ?", (inode,))
+        return None if row is None else from_row(row)
+
+    def last_heir(self, node: Node) -> Node:
+        """What has a node's file on Drive in the end, as far as it is known: of something frozen, its heir."""
+        while node.heir is not None and (heir := self.find(node.heir)) is not None:
+            node = heir
+        return node
 
     def find_place(self, place: Place) -> Node | None:
         """The one node of a place; the first of those that there are many of."""

@@ -3,8 +3,9 @@
 A point is a pointer (what replaces a name, as `latest` does) with all that was closed before it in its folder and
 below. On a line that cannot keep up the next pointer comes before this one could go, so a point that the uploader has
 begun is finished: what belongs to it and is replaced or removed here from then on is frozen. It stays in its place in
-the tree, with its content, its job and its file on Drive, and no system call sees it. What has its name by now waits;
-when Drive has the frozen one, the name's new owner goes on with that file on Drive, or it is removed in its turn.
+the tree, with its content, its job and its file on Drive, and no system call sees it. What goes on with that file
+(store.identity), or has its name by now, waits; when Drive has the frozen one, its file is handed over, or removed in
+its turn.
 
 Any thread may enter. Each function is one transaction, or part of the caller's; what is frozen outlives the process.
 """
@@ -17,12 +18,10 @@ from dataclasses import dataclass
 from drivefs.model import Generation, Inode, Kind
 from drivefs.store.content import ContentStore
 from drivefs.store.db import Database
+from drivefs.store.identity import Identities
 from drivefs.store.node import COLUMNS, NOT_ON_DRIVE, Node
 from drivefs.store.nodes import Nodes
-from drivefs.store.queue import Barrier, Job, JobState, Queue
-
-IDENTITY = (*NOT_ON_DRIVE, "ours")
-"""The columns that go with a file on Drive to the node that takes it over."""
+from drivefs.store.queue import Barrier, Job, JobState
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +34,11 @@ class Point:
     """Whether a newer version of its pointer is there: the line has not kept up."""
 
 
-class Points(Queue):
+class Points(Identities):
     """The queue, and what it keeps for points that have begun."""
 
     def __init__(self, db: Database, nodes: Nodes, content: ContentStore) -> None:
-        super().__init__(db, nodes)
-        self._content = content
+        super().__init__(db, nodes, content)
         self._frozen_in_use: set[Inode] = set()  # frozen and open; guarded by the database's lock
 
     # --- what the uploader does ---
@@ -73,7 +71,7 @@ class Points(Queue):
         )
 
     def park(self, inode: Inode, reason: str) -> None:
-        """What Drive refuses is kept, shown, and blocks nobody; a frozen one gives way to what has its name."""
+        """What Drive refuses is kept, shown, and blocks nobody; a frozen one gives way to what goes on with it."""
         with self._db.transaction():
             node = self._nodes.find(inode)
             if node is not None and node.frozen:
@@ -82,18 +80,17 @@ class Points(Queue):
                 super().park(inode, reason)
 
     def give_up(self, frozen: Node) -> None:
-        """Drive will not have a frozen node: whatever has its name goes on without it."""
+        """Drive will not have a frozen node: whatever was to go on with it does without."""
         with self._db.transaction():
-            self._finish(frozen)
+            now = self._nodes.find(frozen.inode)
+            if now is not None and now.frozen:
+                self._finish(now)
 
     def find_oldest(self, node: Node) -> Job | None:
-        """The first of the jobs that bring a file to Drive: that of what is frozen in its place, or its own."""
-        if node.parent is not None:
-            for frozen in self._nodes.frozen_in(node.parent, node.name):
-                job = self.find(frozen.inode)
-                if job is not None:
-                    return job
-        return self.find(node.inode)
+        """The first of the jobs that bring a file to Drive: that of what it goes on with, or its own."""
+        before = self._nodes.find_before(node.inode)
+        older = self.find_oldest(before) if before is not None else None
+        return older if older is not None else self.find(node.inode)
 
     # --- what system calls do ---
 
@@ -106,14 +103,6 @@ class Points(Queue):
             elif self._must_stay(node, job):
                 return self._nodes.update(node.inode, frozen_ns=time.time_ns(), ctime_ns=ctime_ns)
             return self._nodes.update(node.inode, parent=None, name=None, ctime_ns=ctime_ns)
-
-    def moved(self, before: Node, after: Node) -> None:
-        """A node has another name: what is frozen under the old one, and waits to be taken over by it, goes along."""
-        if before.drive_id is not None or before.parent is None or after.parent is None:
-            return
-        if not self._nodes.frozen_in(after.parent, after.name):
-            for frozen in self._nodes.frozen_in(before.parent, before.name):
-                self._nodes.update(frozen.inode, parent=after.parent, name=after.name)
 
     def keep_frozen(self, inode: Inode) -> None:
         """A frozen node is open: its content stays for who has it. Part of the transaction that froze it."""
@@ -166,8 +155,11 @@ class Points(Queue):
             values |= {"generation": job.generation, "size_bytes": self._content.sealed_bytes(job.generation)}
             values["frozen_ns"] = node.frozen_ns or time.time_ns()
             nameless = {"parent": None, "name": None, "frozen_ns": None} if node.frozen else {}
-            self._nodes.update(node.inode, **NOT_ON_DRIVE, **nameless)
+            self._nodes.update(node.inode, **NOT_ON_DRIVE, heir=None, **nameless)
             frozen = self._nodes.add(**values)
+            self._bequeath(node, frozen.inode)
+            if not node.frozen:
+                self._nodes.update(frozen.inode, heir=node.inode)
             for name, value in self._nodes.xattrs(node.inode).items():
                 self._nodes.set_xattr(frozen.inode, name, value)
             self._content.belongs_to(job.generation, frozen.inode)
@@ -200,9 +192,12 @@ class Points(Queue):
             return  # the last of them takes it along
         if job is not None and job.generation not in (None, frozen.generation):
             self._content.discard(job.generation)
-        heir = self._heir(frozen)
-        if heir is not None and self._may_inherit(heir, frozen):
+        heir = self._find_heir(frozen)
+        self._bequeath(frozen, None if heir is None else heir.inode)  # it was given up before what it waited for
+        if heir is not None and frozen.drive_id is not None:
             self._hand_over(frozen, heir)
+            self._nodes.update(frozen.inode, parent=None, name=None, frozen_ns=None, heir=None)
+            self._forget_thawed(frozen.inode)
         else:
             self._let_go(frozen)
             if job is not None and self.find(frozen.inode) is not None:
@@ -212,33 +207,6 @@ class Points(Queue):
             self._finish(folder)
         self.changed.set()
 
-    def _heir(self, frozen: Node) -> Node | None:
-        """What came to have the name after `frozen`: a later frozen one, or the one that is shown."""
-        assert frozen.parent is not None
-        assert frozen.name is not None
-        same = self._nodes.frozen_in(frozen.parent, frozen.name)
-        later = same[[each.inode for each in same].index(frozen.inode) + 1 :]
-        return later[0] if later else self._nodes.find_child(frozen.parent, frozen.name)
-
-    @staticmethod
-    def _may_inherit(heir: Node, frozen: Node) -> bool:
-        return (
-            frozen.drive_id is not None
-            and heir.drive_id is None
-            and heir.kind is frozen.kind
-            and heir.kind is not Kind.FOLDER
-        )
-
-    def _hand_over(self, frozen: Node, heir: Node) -> None:
-        self._nodes.update(frozen.inode, **NOT_ON_DRIVE, parent=None, name=None, frozen_ns=None)
-        self._nodes.update(
-            heir.inode, change=heir.change + 1, **{column: getattr(frozen, column) for column in IDENTITY}
-        )
-        if frozen.confirmed_ns is not None:
-            # What replaces nothing on Drive needs no barrier.
-            self._db.run("UPDATE jobs SET barrier = ? WHERE inode = ?", (Barrier.FOLDER.value, heir.inode))
-        self._forget_thawed(frozen.inode)
-
     def _let_go(self, frozen: Node) -> None:
         # What Drive got only after it was removed here leaves no trace there.
         before = frozen.confirmed_ns is not None and frozen.confirmed_ns < (frozen.frozen_ns or 0)
@@ -247,6 +215,7 @@ class Points(Queue):
             parent=None,
             name=None,
             frozen_ns=None,
+            heir=None,
             confirmed_ns=frozen.confirmed_ns if before else None,
         )
         if node.drive_id is not None:

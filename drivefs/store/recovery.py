@@ -99,7 +99,7 @@ def recover(
     _measure_sealed(db, nodes, content, journal, in_use)
     journal.forget_disowned()
     journal.unpark_all()
-    unsure = _hold(db, journal, changed)
+    unsure = _hold(db, nodes, journal, changed)
     orphans = _quarantine_orphans(db, content, quarantine)
     db.forget_ahead()
     db.was_cut = False
@@ -164,11 +164,16 @@ def _measure_sealed(
                 nodes.update(Inode(row["inode"]), size_bytes=status.st_size, mtime_ns=status.st_mtime_ns)
 
 
-def _hold(db: Database, journal: Journal, changed: frozenset[Generation]) -> int:
+def _hold(db: Database, nodes: Nodes, journal: Journal, changed: frozenset[Generation]) -> int:
     held = 0
     for row in db.rows("SELECT inode, generation FROM jobs WHERE generation IS NOT NULL") if changed else ():
-        if row["generation"] in changed:
-            journal.hold(Inode(row["inode"]), CHANGED)
+        if row["generation"] not in changed:
+            continue
+        node = nodes.get(Inode(row["inode"]))
+        if node.frozen:
+            journal.give_up(node)  # no name leads to it: nobody can look at it
+        else:
+            journal.hold(node.inode, CHANGED)
             held += 1
     return held
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 
 STEPS: dict[int, str] = {
     4: "DROP INDEX IF EXISTS nodes_by_name",  # what is frozen shares its name with what is shown
@@ -53,16 +53,17 @@ CREATE TABLE nodes (
                                      -- needs it: it stays in its place, shown to nobody; NULL: it is shown
     export        TEXT,              -- Google documents: the extension of what shows in their place (sync.exports)
     points_to     TEXT,              -- shortcuts: Drive ID of what they stand for
-    kept          INTEGER            -- 1: the account may not put it into the trash; NULL: it may
+    kept          INTEGER,           -- 1: the account may not put it into the trash; NULL: it may
+    heir          INTEGER            -- frozen: inode of what goes on with its file on Drive; NULL: nobody so far
 );
 CREATE UNIQUE INDEX nodes_shown_by_name ON nodes (parent, name) WHERE parent IS NOT NULL AND frozen_ns IS NULL;
 -- Each of these holds few rows of a million, and finds them without reading the others.
 CREATE INDEX nodes_exported ON nodes (inode) WHERE export IS NOT NULL;
 CREATE INDEX nodes_frozen ON nodes (parent, name) WHERE frozen_ns IS NOT NULL;
+CREATE INDEX nodes_heirs ON nodes (heir) WHERE heir IS NOT NULL;
 CREATE INDEX nodes_unnamed ON nodes (inode) WHERE parent IS NULL;
 CREATE INDEX nodes_by_generation ON nodes (generation) WHERE generation IS NOT NULL;
 CREATE INDEX nodes_places ON nodes (place) WHERE place IS NOT NULL;
-CREATE INDEX nodes_copied ON nodes (size_bytes, md5) WHERE size_bytes >= 1048576 AND md5 IS NOT NULL;
 CREATE INDEX nodes_unlisted ON nodes (inode) WHERE kind = 'folder' AND listed = 0;
 
 CREATE TABLE parked_folders (        -- folders that a flat listing named before the one they lie in

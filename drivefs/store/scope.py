@@ -80,10 +80,8 @@ class Scope:
         node = self._nodes.find(inode)
         while node is not None:
             yield node.inode
-            if node.frozen and node.parent is not None and node.name is not None:
-                shown = self._nodes.find_child(node.parent, node.name)
-                if shown is not None:
-                    yield shown.inode
+            if node.frozen:
+                yield self._nodes.last_heir(node).inode
             node = self._above(node)
 
     def _above(self, node: Node) -> Node | None:

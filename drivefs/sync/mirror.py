@@ -321,11 +321,9 @@ class Mirror:
             self._missed[file.id] = file
 
     def _shown_for(self, node: Node) -> Node:
-        """What will have a frozen node's file on Drive next; the node itself when it is not frozen."""
-        if not node.frozen or node.parent is None or node.name is None:
-            return node
-        shown = self._store.nodes.find_child(node.parent, node.name)
-        return shown if shown is not None and shown.drive_id is None else node
+        """What goes on with a frozen node's file on Drive, if it is shown in its place; otherwise the node itself."""
+        heir = self._store.nodes.last_heir(node)
+        return heir if not heir.gone and (heir.parent, heir.name) == (node.parent, node.name) else node
 
     def _content(self, node: Node, file: RemoteFile) -> dict[str, object]:
         """What changes in a node with the content that Drive has now; nothing when it is the one known."""

@@ -6,7 +6,7 @@
 - A small new file waits for the large new ones that were closed before it in its folder and below: the first
   `checkpoint` or `latest` must not be there before the weights that it names. Small ones travel side by side.
 - A child waits for its folder, and the removal of a folder for those of its children.
-- What has the name of something frozen waits for that.
+- What has the name of something frozen, or goes on with its file on Drive, waits for that.
 - A parked or held job, and what lies in a folder whose own job is, blocks nobody.
 
 What is held back by one of the first and the third rule is the pointer of a publish point (store.points). While a
@@ -73,6 +73,7 @@ def look(
     chains: dict[Inode, frozenset[Inode]] = {}  # folder: itself and all above it
     emptying: set[DriveId] = set()  # folders from which something is still being removed
     taken: set[tuple[Inode, str | None]] = set()  # places of frozen nodes
+    heirs: set[Inode | None] = set()  # of frozen nodes
     removals: list[Ready] = []  # that nothing earlier holds back
     owing: list[Job] = []  # what replaces a name
     anything_pending = False
@@ -105,7 +106,7 @@ def look(
         each = Ready(job, node, large, any(job.seq <= at.seq and at.folder in chain for at in points), chain)
         if under_way:
             found.busy.append(each)
-        if (parent.inode, node.name) in taken:
+        if (parent.inode, node.name) in taken or node.inode in heirs:
             ready = False
         if ready:
             held = (job.barrier is not Barrier.NONE and parent.inode in pending) or (
@@ -114,6 +115,7 @@ def look(
             (found.pointers if held else found.ready).append(each)
         if node.frozen:
             taken.add((parent.inode, node.name))
+            heirs.add(node.heir)
         if job.barrier is not Barrier.NONE:
             owing.append(job)
         pending |= chain
@@ -152,7 +154,7 @@ def earlier(
                 continue
         if (
             node.unnamed
-            or (there.frozen and (there.parent, there.name) == (node.parent, node.name))
+            or (there.frozen and (there.heir == node.inode or (there.parent, there.name) == (node.parent, node.name)))
             or (
                 (job.barrier is not Barrier.NONE or (for_large and _is_large(other, there)))
                 and node.parent in (parent.inode, *nodes.ancestors(parent.inode))

@@ -306,13 +306,9 @@ class Tree:
             now_ns = self._now_ns()
             moved = self._nodes.update(source.inode, parent=new_parent, name=new_name, ctime_ns=now_ns)
             if target is not None:
-                other_kind = target.kind is not source.kind or target.points_to is not None
-                if not target.frozen and (target.drive_id is None or other_kind):
-                    self._journal.moved(source, moved)  # no file of the target's to go on with
                 self._journal.replaced(moved, target)
                 self._opened.forget_unnamed(target.inode)
             else:
-                self._journal.moved(source, moved)
                 self._journal.changed_metadata(moved)
             self._touch(parent, now_ns)
             if new_parent != parent:

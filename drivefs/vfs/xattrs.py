@@ -133,11 +133,12 @@ class Xattrs:
                 raise NotSupported("Drive's names are Unicode: this one is not UTF-8.") from error
 
     def _virtual(self, inode: Inode, name: str) -> bytes:
-        node = self._store.nodes.get(inode)
+        if name == "state":
+            return self.publication(inode).value.encode()
+        with self._store.db.transaction_lock():
+            node = self._store.journal.origin(self._store.nodes.get(inode))
         value: str | None = None
         match name:
-            case "state":
-                return self.publication(inode).value.encode()
             case "id":
                 value = node.drive_id if node.confirmed_ns is not None else None
             case "link" if node.confirmed_ns is not None:

@@ -23,7 +23,6 @@ from tests.model.world import World
 from tests.whole import Clock, Image
 
 CHANGING = {
-    "copy",
     "create",
     "update",
     "trash",

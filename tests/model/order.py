@@ -17,6 +17,7 @@ from unittest import mock
 from drivefs.model import DriveId, Generation, Inode
 from drivefs.store.journal import Journal
 from drivefs.store.node import Node
+from drivefs.store.nodes import Nodes
 from drivefs.store.points import Points
 from tests.whole import Whole
 
@@ -182,8 +183,16 @@ def watched_order(whole: Whole) -> Iterator[OrderWatch]:
         around(Journal, "removed", lambda node: watch.superseded(node.inode))
         around(Journal, "replaced", lambda source, target: watch.replaced(source.inode, target.inode))
         around(Points, "_break", lambda node, job: watch.broken(node.inode))
-        around(Points, "moved", lambda before, after: watch.moved(after.inode))
         around(Points, "_hand_over", lambda frozen, heir: watch.left_behind(frozen.inode, heir.inode))
+        update = Nodes.update
+
+        def update_watched(nodes: Nodes, inode: Inode, **values: Any) -> Node:
+            node = update(nodes, inode, **values)
+            if nodes is whole.store.nodes and values.get("parent") is not None and not node.frozen:
+                watch.moved(inode)
+            return node
+
+        stack.enter_context(mock.patch.object(Nodes, "update", update_watched))
         real = Points._leave_behind
 
         def leave_behind(journal: Points, node: Node, job: Any) -> None:

@@ -17,7 +17,7 @@ from drivefs.errors import (
     Unreachable,
 )
 from drivefs.model import Kind
-from drivefs.store.journal import FRESH_NS
+from drivefs.store.identity import FRESH_NS
 from drivefs.store.node import Node
 from tests.model.reference import Entry, Fails, resize, write
 from tests.model.world import THEIRS, Handle, World
@@ -282,11 +282,6 @@ class MakeSymlink(Step):
         )
 
 
-def _removed(world: World, node: Node | None) -> None:
-    if node is not None and node.drive_id is not None and node.confirmed_ns is not None:
-        world.trash_allowed.add(node.drive_id)
-
-
 @dataclass(frozen=True, slots=True)
 class Unlink(Step):
     place: Place
@@ -294,8 +289,9 @@ class Unlink(Step):
     def run(self, world: World) -> None:
         path = self.place.path(world)
         node = world.node(path)
-        if world.agree(lambda: world.model.unlink(path), lambda: world.whole.fs.unlink(path)):
-            _removed(world, node)
+        origin = world.origin(node) if node is not None else None
+        if world.agree(lambda: world.model.unlink(path), lambda: world.whole.fs.unlink(path)) and origin is not None:
+            world.removed(origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,8 +301,9 @@ class RemoveFolder(Step):
     def run(self, world: World) -> None:
         path = self.place.path(world)
         node = world.node(path)
-        if world.agree(lambda: world.model.rmdir(path), lambda: world.whole.fs.rmdir(path)):
-            _removed(world, node)
+        origin = world.origin(node) if node is not None else None
+        if world.agree(lambda: world.model.rmdir(path), lambda: world.whole.fs.rmdir(path)) and origin is not None:
+            world.removed(origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +314,9 @@ class Rename(Step):
     def run(self, world: World) -> None:
         old, new = self.old.path(world), self.new.path(world)
         source, target = world.node(old), world.node(new)
-        entry, over = world.model.find(old), world.model.find(new)
+        own = world.origin(source) if source is not None else None
+        other = world.origin(target) if target is not None else None
+        entry = world.model.find(old)
         if entry is not None and entry.kind is Kind.FOLDER and new.count("/") + _height(entry) > DEPTH_LIMIT:
             return
         worked: list[bool] = []
@@ -326,34 +325,37 @@ class Rename(Step):
         )
         if not worked or source is None or target is None or target.inode == source.inode:
             return
+        assert entry is not None
+        assert own is not None
+        assert other is not None
         after = world.node(new)
         assert after is not None
-        assert entry is not None
-        assert after.parent is not None
-        frozen = world.whole.store.nodes.frozen_in(after.parent, after.name)
-        if frozen and world.has_no_other_file(target) and self._must_take_over(world, source, target):
-            assert after.drive_id is None, "what is frozen is to be published first"
-            entry.drive_id = over.drive_id if over is not None else None
-        elif target.drive_id is None or after.drive_id != target.drive_id:
-            assert after.drive_id == source.drive_id, "neither its own ID nor the target's"
-            assert target.drive_id is None or not self._must_take_over(world, source, target), (
-                "the target's ID is lost"
-            )
-            _removed(world, target)
+        now, over = world.origin(after), world.whole.store.nodes.find(other.inode)
+        # What is frozen is on Drive before what replaces it.
+        goes_on = (
+            other.drive_id is not None
+            or (over is not None and over.frozen)
+            or now.inode not in (source.inode, own.inode)
+        )
+        if goes_on and source.kind is target.kind and self._is_temporary(world, source, own):
+            assert now.drive_id == other.drive_id, "the target's ID is lost"
+            assert now.inode != own.inode or now.inode == source.inode, "it goes on with what it was to leave"
+            entry.drive_id = other.drive_id if other.confirmed_ns is not None else None
         else:
-            entry.drive_id = target.drive_id if target.confirmed_ns is not None else None
+            assert now.drive_id == own.drive_id, "its own ID is lost"
+            world.removed(other)
 
     @staticmethod
-    def _must_take_over(world: World, source: Node, target: Node) -> bool:
+    def _is_temporary(world: World, source: Node, own: Node) -> bool:
         """Promise 5: a temporary file of ours."""
-        if source.kind is Kind.FOLDER or source.kind is not target.kind:
+        if source.kind is Kind.FOLDER:
             return False
-        if source.drive_id is None:
+        if own.drive_id is None:
             return True
-        fresh = source.confirmed_ns is None or world.whole.clock.now_ns - source.confirmed_ns < FRESH_NS - 10**9
+        fresh = own.confirmed_ns is None or world.whole.clock.now_ns - own.confirmed_ns < FRESH_NS - 10**9
         content = world.whole.store.content
         whole = source.generation is not None and content.is_whole(source.generation)
-        return source.ours and fresh and (whole or source.kind is Kind.SYMLINK)
+        return own.ours and fresh and (whole or source.kind is Kind.SYMLINK)
 
 
 def _height(folder: Entry) -> int:
@@ -535,7 +537,6 @@ FAULTS = {
 }
 BEFORE_ONLY = {"rate", "blocked", "signin", "session"}
 FAULTY = (
-    "copy",
     "upload_small",
     "create",
     "update",

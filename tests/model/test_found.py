@@ -104,6 +104,14 @@ FOUND: dict[str, list[Step]] = {
         steps.Write(A, 64, 0, Bytes(210, 63)),  # O_CREAT
         steps.Rename(A, Place(0, 2)),
     ],
+    "renamed to and fro while older versions of it and of what it was renamed over are being finished": [
+        steps.Overtake(A, A, Bytes(185, 201)),
+        steps.Overtake(Place(0, 2), A, Bytes(185, 201)),
+        steps.Rename(A, B),
+        steps.Rename(Place(0, 2), Place(0, 3)),
+        steps.Rename(Place(0, 3), B),
+        steps.Rename(B, Place(0, 3)),
+    ],
     "what follows a frozen file is renamed over what Drive never had": [
         steps.Write(B, NEW, 0, Bytes(1, 20)),
         Dispatch(1),

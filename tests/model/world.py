@@ -115,12 +115,14 @@ class World:
 
         return noted
 
-    def has_no_other_file(self, node: Node) -> bool:
-        """Whether what a node had on Drive before it was replaced, if anything, is that of something frozen now."""
-        if node.drive_id is None:
-            return True
-        owner = self.whole.store.nodes.find_by_drive_id(node.drive_id)
-        return owner is not None and owner.frozen
+    def origin(self, node: Node) -> Node:
+        """The node that has, or will have first, the file on Drive that `node` goes on with."""
+        return self.whole.store.journal.origin(node)
+
+    def removed(self, origin: Node) -> None:
+        """What has this file on Drive lost its name: it may go to the trash."""
+        if origin.drive_id is not None and origin.confirmed_ns is not None:
+            self.trash_allowed.add(origin.drive_id)
 
     # --- what must hold ---
 

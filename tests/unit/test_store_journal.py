@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from drivefs.model import ROOT_INODE, DriveId, Inode, Kind, RemoteFile, RevisionId, SessionUri
-from drivefs.store import journal as journal_module
-from drivefs.store import queue as queue_module
+from drivefs.store import confirmed, identity, points, queue
 from drivefs.store.generations import State
-from drivefs.store.journal import FRESH_NS
+from drivefs.store.identity import FRESH_NS
 from drivefs.store.node import Node
 from drivefs.store.queue import Barrier, Job, JobState
 from drivefs.store.store import Store
@@ -31,8 +30,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(journal_module, "time", clock)
-    monkeypatch.setattr(queue_module, "time", clock)
+    for module in (confirmed, identity, points, queue):
+        monkeypatch.setattr(module, "time", clock)
     return clock
 
 
@@ -191,11 +190,11 @@ def test_journal_change_during_a_publish_stays_in_the_journal(store: Store) -> N
 def test_journal_waits_for_quiet_but_not_for_ever(store: Store, clock: Clock) -> None:
     node = write(store, add(store, "a"), b"x")
     began_ns = clock.now_ns
-    assert job_of(store, node.inode).ready_ns == began_ns + queue_module.QUIET_NS
+    assert job_of(store, node.inode).ready_ns == began_ns + queue.QUIET_NS
     for _ in range(100):
-        clock.now_ns += queue_module.QUIET_NS // 2
+        clock.now_ns += queue.QUIET_NS // 2
         node = write(store, node, b"x")
-    assert job_of(store, node.inode).ready_ns == began_ns + queue_module.QUIET_LIMIT_NS
+    assert job_of(store, node.inode).ready_ns == began_ns + queue.QUIET_LIMIT_NS
 
 
 def test_journal_hastens_what_waits_for_quiet_only(store: Store) -> None:

@@ -9,6 +9,7 @@ import pytest
 from drivefs.drive.api import Content
 from drivefs.errors import Refused, Unreachable
 from drivefs.model import ROOT_INODE, RemoteFile, UploadTarget
+from drivefs.store.identity import FRESH_NS
 from drivefs.store.scope import Scope
 from tests.fake_drive import FakeDrive
 from tests.house import House
@@ -154,6 +155,55 @@ def test_points_frozen_file_that_drive_refuses_gives_way_to_the_newer_one(house:
     house.drive.fail("upload_small", ("before", Refused("No.", reason="insufficientFilePermissions")))
     house.drain()
     assert versions(house, "latest") == [b"0", b"2"]
+
+
+def test_points_pointer_that_is_renamed_goes_on_with_its_file_and_leaves_its_name(house: House) -> None:
+    before = house.node("run/latest").drive_id
+    house.write("run/latest", b"2")
+    house.rename("run/latest", "run/newest")
+    house.write("run/latest", b"anew")
+    assert house.store.journal.origin(house.node("run/newest")).drive_id == before
+    house.drain()
+    assert house.node("run/newest").drive_id == before
+    assert versions(house, "newest") == [b"0", b"1", b"2"]
+    assert versions(house, "latest") == [b"anew"]
+    assert not [file.name for file in house.drive.files.values() if file.trashed]
+
+
+def rename_over_another(house: House, *, age_ns: int) -> None:
+    """Its next version is there when the pointer is renamed over `other`; `age_ns`: for so long Drive has had it."""
+    house.write("other", b"old")
+    house.drain()
+    pointer = house.node("run/latest")
+    house.store.nodes.update(pointer.inode, confirmed_ns=(pointer.confirmed_ns or 0) - age_ns)
+    house.write("run/1/weights", OTHER)
+    house.write("run/latest", b"1")
+    house.drive.fail("start_session", CUT)
+    house.dispatch()
+    house.write("run/latest", b"2")
+    assert house.node("run/latest").drive_id is None
+    house.rename("run/latest", "other")
+
+
+def test_points_temporary_pointer_renamed_over_another_file_takes_that_and_leaves_no_trace(house: House) -> None:
+    rename_over_another(house, age_ns=0)
+    house.drain()
+    names = house.drive.names()
+    assert [house.drive.contents[names["other"], each.id] for each in house.drive.revisions(names["other"])] == [
+        b"old",
+        b"2",
+    ]
+    assert "latest" not in house.drive.names(names["run"])
+    assert not [file.name for file in house.drive.files.values() if file.trashed]
+
+
+def test_points_pointer_with_a_life_of_its_own_keeps_its_file_when_it_is_renamed_over_another(house: House) -> None:
+    before = house.node("run/latest").drive_id
+    rename_over_another(house, age_ns=2 * FRESH_NS)
+    house.drain()
+    assert house.drive.names()["other"] == before == house.node("other").drive_id
+    assert house.drive.content(house.drive.names()["other"]) == b"2"
+    assert [file.name for file in house.drive.files.values() if file.trashed] == ["other"]
 
 
 def test_points_conflict_is_found_by_the_newer_version(house: House) -> None:
