@@ -28,7 +28,15 @@ STUCK_S = 200.0
 """A test that takes longer hangs in a system call; no test takes a tenth of it."""
 
 
-@pytest.fixture(scope="module", params=[KERNEL, KERNEL_PLAIN, MFUSEPY, FUSEPY], ids=lambda transport: transport.name)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A module runs on each transport, or on those in its TRANSPORTS; a test may say its own by parametrize."""
+    own = [mark for mark in metafunc.definition.iter_markers("parametrize") if mark.args[0] == "transport"]
+    if "transport" in metafunc.fixturenames and not own:
+        chosen = getattr(metafunc.module, "TRANSPORTS", (KERNEL, KERNEL_PLAIN, MFUSEPY, FUSEPY))
+        metafunc.parametrize("transport", chosen, ids=[each.name for each in chosen], indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def transport(request: pytest.FixtureRequest) -> Transport:
     chosen: Transport = request.param
     reason = chosen.why_not()

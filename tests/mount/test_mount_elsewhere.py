@@ -24,13 +24,7 @@ USER_LIMIT_S = 180.0
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make users and mount overlayfs")
 
-
-@pytest.fixture(scope="module")
-def transport() -> Transport:
-    reason = KERNEL.why_not()
-    if reason is not None:
-        pytest.skip(reason)
-    return KERNEL
+TRANSPORTS = (KERNEL,)
 
 
 @pytest.fixture(scope="module")

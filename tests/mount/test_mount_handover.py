@@ -32,14 +32,7 @@ from tests.mounting import (
 MIB = 1 << 20
 LIMIT_S = 60.0
 
-
-@pytest.fixture(scope="module", params=[KERNEL, KERNEL_PLAIN], ids=lambda transport: transport.name)
-def transport(request: pytest.FixtureRequest) -> Transport:
-    chosen: Transport = request.param
-    reason = chosen.why_not()
-    if reason is not None:
-        pytest.skip(reason)
-    return chosen
+TRANSPORTS = (KERNEL, KERNEL_PLAIN)
 
 
 @pytest.fixture

@@ -24,14 +24,7 @@ NETWORK_S = 2
 TOLD_S = 30.0
 """A reader is told after some three times NETWORK_S; the rest is for a machine with other work."""
 
-
-@pytest.fixture(scope="module", params=[KERNEL, MFUSEPY], ids=lambda transport: transport.name)
-def transport(request: pytest.FixtureRequest) -> Transport:
-    chosen: Transport = request.param
-    reason = chosen.why_not()
-    if reason is not None:
-        pytest.skip(reason)
-    return chosen
+TRANSPORTS = (KERNEL, MFUSEPY)
 
 
 @pytest.fixture

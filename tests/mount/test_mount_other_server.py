@@ -20,6 +20,9 @@ from tests.other_server_wire import Habits, Refusal
 MIB = 1 << 20
 SYMLINK = "inode/symlink"
 
+TRANSPORTS = (KERNEL_PLAIN,)
+"""One is enough: what differs is on the other side."""
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -41,15 +44,6 @@ class Served:
         kinds = {FOLDER: "folder", SYMLINK: "symlink"}
         found = self.server.tree(self.server.id_of(folder))
         return {path: (kinds.get(mime_type, "file"), md5) for path, (mime_type, md5) in found.items()}
-
-
-@pytest.fixture(scope="module")
-def transport() -> Transport:
-    """One is enough: what differs is on the other side."""
-    reason = KERNEL_PLAIN.why_not()
-    if reason is not None:
-        pytest.skip(reason)
-    return KERNEL_PLAIN
 
 
 @pytest.fixture(scope="module")

@@ -13,18 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounting import KERNEL, KERNEL_PLAIN, Drive, Mounted, Transport, await_true
+from tests.mounting import KERNEL, KERNEL_PLAIN, Drive, Mounted, await_true
 
 MIB = 1 << 20
 
-
-@pytest.fixture(scope="module", params=[KERNEL, KERNEL_PLAIN], ids=lambda transport: transport.name)
-def transport(request: pytest.FixtureRequest) -> Transport:
-    chosen: Transport = request.param
-    reason = chosen.why_not()
-    if reason is not None:
-        pytest.skip(reason)
-    return chosen
+TRANSPORTS = (KERNEL, KERNEL_PLAIN)
 
 
 def test_local_file_passes_the_daemon_by_with_passthrough_only(drive: Drive, mount: Mounted, folder: Path) -> None:

@@ -18,14 +18,7 @@ MIB = 1 << 20
 SIZE_BYTES = 40 * MIB
 LIMIT_S = 60.0
 
-
-@pytest.fixture(scope="module", params=[KERNEL, MFUSEPY], ids=lambda transport: transport.name)
-def transport(request: pytest.FixtureRequest) -> Transport:
-    chosen: Transport = request.param
-    reason = chosen.why_not()
-    if reason is not None:
-        pytest.skip(reason)
-    return chosen
+TRANSPORTS = (KERNEL, MFUSEPY)
 
 
 @pytest.fixture(scope="module")
