@@ -111,6 +111,7 @@ class RemoteFile:
     can_edit: bool = True
     """Whether the account may change it: its bytes, where it has any."""
     can_trash: bool = True
+    can_copy: bool = True
     owned_by_me: bool = True
     description: str = ""
     starred: bool = False

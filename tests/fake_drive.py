@@ -287,6 +287,22 @@ class FakeDrive:
     def create(self, target: CreateTarget) -> RemoteFile:
         return self._call("create", lambda: self._perform(target, None))
 
+    def copy(self, source: DriveId, target: CreateTarget) -> RemoteFile:
+        def effect() -> RemoteFile:
+            if source not in self.files:
+                raise RemoteNotFound("No such file.", reason="notFound", status=404)
+            file = self.files[source]
+            if file.revision is None or not file.can_copy:
+                raise Refused("It may not be copied.", reason="cannotCopyFile", status=403)
+            # What the request does not set is the source's (the API's "patch semantics").
+            inherited = {**file.app_properties, **(target.metadata.app_properties or {})}
+            metadata = replace(target.metadata, app_properties=inherited)
+            if metadata.description is None:
+                metadata = replace(metadata, description=file.description)
+            return self._perform(replace(target, metadata=metadata), self.content(source))
+
+        return self._call("copy", effect)
+
     def update(self, target: UpdateTarget) -> RemoteFile:
         return self._call("update", lambda: self._perform(target, None))
 

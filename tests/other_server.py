@@ -161,6 +161,7 @@ class OtherServer(Items):
             ("GET", r"files/([^/]+)", lambda item_id: self._get(item_id, query, headers)),
             ("PATCH", r"files/([^/]+)", lambda item_id: self._updated(item_id, query, sent, None)),
             ("DELETE", r"files/([^/]+)", self._delete),
+            ("POST", r"files/([^/]+)/copy", lambda item_id: self._copied(item_id, query, sent)),
             ("GET", r"files/([^/]+)/revisions", lambda item_id: self._revisions(item_id, query)),
             ("GET", r"files/([^/]+)/revisions/([^/]+)", lambda i, r: self._revision(i, r, query, headers)),
             ("GET", r"changes/startPageToken", lambda: Reply(200, {"startPageToken": str(self._seen())})),
@@ -319,6 +320,15 @@ class OtherServer(Items):
         if not facts["mimeType"].startswith("application/vnd.google-apps."):
             self._set_content(item_id, data or b"", sent)
         return self._told_file(item_id, query, status)
+
+    def _copied(self, item_id: str, query: dict[str, str], sent: dict[str, Any]) -> Reply:
+        """A new file of now, with no properties but those that it is given."""
+        item = self._item(item_id)
+        if not item.revisions:
+            raise Refusal(403, "cannotCopyFile")
+        facts = {key: value for key, value in {**item.facts, **sent}.items() if key in sent or key == "mimeType"}
+        facts.pop("modifiedTime", None)
+        return self._created(query, facts, item.revisions[-1]["bytes"])
 
     def _updated(self, item_id: str, query: dict[str, str], sent: dict[str, Any], data: bytes | None) -> Reply:
         item, item_id = self._item(item_id), self._resolve(item_id)

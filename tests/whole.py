@@ -20,6 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 from unittest import mock
 
 from drivefs.model import ROOT_INODE, DriveId, RemoteFile, TrashLimit, UploadTarget
+from drivefs.store import nodes
 from drivefs.store.content import ContentStore
 from drivefs.store.store import Store
 from drivefs.sync.downloader import Downloader
@@ -42,6 +43,9 @@ GRAIN_BYTES = 64
 
 BLOCK_BYTES = 64
 """Instead of some megabytes: what is fetched at once here."""
+
+COPIED_LEAST_BYTES = 100
+"""Instead of 1 MiB: what Drive copies itself when it has it."""
 
 COPY_LIMIT_BYTES = 400
 """Instead of some megabytes: what is not copied when it is changed during its upload."""
@@ -132,6 +136,9 @@ def small_scale(clock: Clock) -> Iterator[None]:
         for module in ("publish", "sending", "streaming", "uploader", "order"):
             stack.enter_context(mock.patch(f"drivefs.sync.{module}.SMALL_LIMIT_BYTES", SMALL_BYTES))
         stack.enter_context(mock.patch("drivefs.sync.downloader.BLOCK_BYTES", BLOCK_BYTES))
+        stack.enter_context(mock.patch("drivefs.sync.copies.COPIED_LEAST_BYTES", COPIED_LEAST_BYTES))
+        twin = nodes._TWIN.replace(str(nodes.COPIED_LEAST_BYTES), str(COPIED_LEAST_BYTES))
+        stack.enter_context(mock.patch("drivefs.store.nodes._TWIN", twin))
         for module in ("sending", "stream", "streaming"):
             stack.enter_context(mock.patch(f"drivefs.sync.{module}.ALIGN_BYTES", GRAIN_BYTES))
         for name, value in (

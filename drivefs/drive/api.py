@@ -122,6 +122,11 @@ class Drive(Protocol):
         """An item without content (a folder). `IdInUse` when an earlier try had worked."""
         ...
 
+    def copy(self, source: DriveId, target: CreateTarget) -> RemoteFile:
+        """A new file with the content that another one has at that instant, made by Drive itself. What `target` does
+        not set may be the other one's. `IdInUse` when an earlier try had worked; `Refused` where it may not be."""
+        ...
+
     def update(self, target: UpdateTarget) -> RemoteFile:
         """Metadata and parents only."""
         ...

@@ -1,4 +1,4 @@
-"""What people ask of Drive beside what a mount does: searches, links, copies, revisions to keep.
+"""What people ask of Drive beside what a mount does: searches, links, revisions to keep.
 
 Made by `GoogleDrive.explorer`, and safe for as many threads; errors and repeats are as in `drivefs.drive.api`.
 """
@@ -10,9 +10,9 @@ from email.utils import parsedate_to_datetime
 
 from drivefs.drive.calls import Caller, Reply, Way
 from drivefs.drive.pacing import Effort, Lane
-from drivefs.drive.replies import read_details, read_details_page, read_file, read_json
+from drivefs.drive.replies import read_details, read_details_page, read_json
 from drivefs.drive.service import Call, Service
-from drivefs.model import CreateTarget, Details, DetailsPage, DriveId, Priority, RemoteFile, RevisionId
+from drivefs.model import Details, DetailsPage, DriveId, Priority, RevisionId
 
 
 class Explorer:
@@ -36,10 +36,6 @@ class Explorer:
         except ValueError:
             return None
         return found if found is None or found.tzinfo else found.replace(tzinfo=UTC)
-
-    def copy(self, source: DriveId, target: CreateTarget) -> RemoteFile:
-        """A copy made by Drive itself. `IdInUse` when an earlier try had worked."""
-        return read_file(read_json(self._tell(self._service.copy(source, target)).body))
 
     def restore(self, file_id: DriveId) -> None:
         """Out of the trash; a file that is not in it stays as it is."""

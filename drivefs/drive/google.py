@@ -224,6 +224,9 @@ class GoogleDrive:
     def create(self, target: CreateTarget) -> RemoteFile:
         return read_file(read_json(self._tell(self._service.set_metadata(target)).body))
 
+    def copy(self, source: DriveId, target: CreateTarget) -> RemoteFile:
+        return read_file(read_json(self._tell(self._service.copy(source, target)).body))
+
     def update(self, target: UpdateTarget) -> RemoteFile:
         return read_file(read_json(self._tell(self._service.set_metadata(target)).body))
 

@@ -33,7 +33,7 @@ from drivefs.model import (
 FILE_FIELDS = (
     "id,name,mimeType,parents,trashed,version,modifiedTime,createdTime,size,md5Checksum,headRevisionId,"
     "appProperties,shortcutDetails/targetId,webViewLink,capabilities/canEdit,"
-    "capabilities/canModifyContent,capabilities/canTrash,ownedByMe,description,starred"
+    "capabilities/canModifyContent,capabilities/canTrash,capabilities/canCopy,ownedByMe,description,starred"
 )
 
 DETAIL_FIELDS = f"{FILE_FIELDS},webContentLink,sha1Checksum,sha256Checksum"
@@ -103,6 +103,7 @@ def read_file(value: object) -> RemoteFile:
         # What has no bytes of its own cannot have them locked.
         can_edit=may("canEdit") and (may("canModifyContent") or mime_type.startswith(GOOGLE_MIME_PREFIX)),
         can_trash=may("canTrash"),
+        can_copy=may("canCopy"),
         owned_by_me=value.get("ownedByMe") is not False,
         description=_text(value.get("description")),
         starred=value.get("starred") is True,

@@ -13,7 +13,7 @@ from drivefs.emulator.database import Row, now_ms
 from drivefs.emulator.errors import ApiError, invalid, no_permission, not_found, storage_full
 from drivefs.emulator.heads import Heads
 from drivefs.emulator.removal import Removal
-from drivefs.emulator.render import SHORTCUT_MIME, is_google
+from drivefs.emulator.render import SHORTCUT_MIME, is_google, may_copy, more
 from drivefs.emulator.tree import MAX_CHILDREN, MAX_DEPTH, MAX_DRIVE_ITEMS, Tree
 
 EMPTY_TYPE = "application/octet-stream"
@@ -305,7 +305,7 @@ class Items:
         """A new item with the same content, beside the original unless the body says otherwise."""
         with self.db.transaction():
             source = self.tree.get(file_id, caller, all_drives=all_drives)
-            if source["mime"] == FOLDER_MIME:
+            if not may_copy(source, self.tree.role(source, caller)):
                 raise ApiError(403, "cannotCopyFile", "This file cannot be copied by the user.")
             new = dict(body)
             # Google names it "Copy of …" unless told.
@@ -322,6 +322,8 @@ class Items:
             inherited = json.loads(source["app_properties"] or "{}").get(caller.client, {})
             if inherited:
                 new["appProperties"] = {**inherited, **(new.get("appProperties") or {})}
+            if "description" in more(source):
+                new.setdefault("description", more(source)["description"])
             binary = source["size"] is not None
             stored_ms = source["modified_ms"] if binary and "modifiedTime" not in new else None
             stored = None

@@ -208,6 +208,12 @@ def _more(name: str, default: Any, row: Row, _view: View) -> Any:
     return more(row).get(name, default)
 
 
+def may_copy(row: Row, role: str | None) -> bool:
+    """Whether somebody of that role may copy the item."""
+    limited = more(row).get("copyRequiresWriterPermission", False) and role in (None, "reader", "commenter")
+    return row["mime"] != FOLDER_MIME and not limited
+
+
 def capabilities(row: Row, view: View) -> dict[str, bool]:
     """What this caller may do with the item."""
     role = view.role(row)
@@ -223,7 +229,7 @@ def capabilities(row: Row, view: View) -> dict[str, bool]:
         "canChangeCopyRequiresWriterPermission": edit,
         "canChangeViewersCanCopyContent": edit,
         "canComment": edit or role == "commenter",
-        "canCopy": not folder,
+        "canCopy": may_copy(row, role),
         "canDelete": (owner or role == "organizer") and not root,
         "canDownload": not folder,
         "canEdit": edit,

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from drivefs.drive.explorer import Explorer
 from drivefs.drive.google import GoogleDrive
 from drivefs.errors import DrivefsError, IdInUse, QueueBlocked, ServerFault, SignInNeeded, Unreachable
 from drivefs.model import FOLDER_MIME, CreateTarget, DriveId, Metadata, RemoteFile, UpdateTarget
@@ -63,7 +62,6 @@ class Copying:
     ) -> None:
         """`jobs` transfers go at once; with `dry_run` everything is looked at, and nothing changed."""
         self._drive, self._plan, self._unfinished = drive, plan, unfinished
-        self._explorer: Explorer = drive.explorer()
         self._pools, self._jobs, self._dry_run = pools, jobs, dry_run
         self._total_bytes = sum(transfer.size_bytes for transfer in plan.transfers)
         self._stop = threading.Event()
@@ -279,7 +277,7 @@ class Copying:
         patience = Patience(self._stop)
         while True:
             try:
-                self._explorer.copy(source.id, target)
+                self._drive.copy(source.id, target)
             except IdInUse:
                 pass  # an earlier try had worked
             except (Unreachable, ServerFault) as error:

@@ -24,8 +24,19 @@ KEPT_NODES = 20_000
 
 PAGE_ROWS = 1_000
 
+COPIED_LEAST_BYTES = 1 << 20
+"""From this size on a content that Drive has in another file is copied there. Below it an upload takes one request of
+the same price (drive-api: Quota), and its bytes little more than the round trips that a copy takes; and an index of
+the many small files of a Drive would cost more than it saves."""
 
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM nodes"
+
+_TWIN = (
+    f"size_bytes >= {COPIED_LEAST_BYTES} AND md5 IS NOT NULL AND size_bytes = ? AND confirmed_ns IS NOT NULL"
+    " AND drive_id IS NOT NULL"
+)
+"""The first two terms are those of the index."""
+
 _DEFAULTS = {"listed": False, "writable": True, "ours": False, "change": 0}
 
 
@@ -123,6 +134,17 @@ class Nodes:
     def documents(self) -> list[Node]:
         """All Google documents."""
         return [from_row(row) for row in self._db.rows(f"{_SELECT} WHERE export IS NOT NULL")]
+
+    def may_have_twins(self, size_bytes: int) -> bool:
+        """Whether any file on Drive has a content of that size, which is COPIED_LEAST_BYTES or more."""
+        return self._db.row(f"SELECT 1 FROM nodes WHERE {_TWIN} LIMIT 1", (size_bytes,)) is not None
+
+    def twins(self, size_bytes: int, md5: str, limit: int) -> list[DriveId]:
+        """The first `limit` files that have this content on Drive, as far as is known here."""
+        rows = self._db.rows(
+            f"SELECT drive_id FROM nodes WHERE {_TWIN} AND md5 = ? ORDER BY inode LIMIT ?", (size_bytes, md5, limit)
+        )
+        return [DriveId(row[0]) for row in rows]
 
     def unlisted(self, limit: int) -> list[Node]:
         """Folders on Drive whose entries are not known yet."""

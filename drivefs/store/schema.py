@@ -64,6 +64,7 @@ CREATE INDEX nodes_heirs ON nodes (heir) WHERE heir IS NOT NULL;
 CREATE INDEX nodes_unnamed ON nodes (inode) WHERE parent IS NULL;
 CREATE INDEX nodes_by_generation ON nodes (generation) WHERE generation IS NOT NULL;
 CREATE INDEX nodes_places ON nodes (place) WHERE place IS NOT NULL;
+CREATE INDEX nodes_copied ON nodes (size_bytes, md5) WHERE size_bytes >= 1048576 AND md5 IS NOT NULL;
 CREATE INDEX nodes_unlisted ON nodes (inode) WHERE kind = 'folder' AND listed = 0;
 
 CREATE TABLE parked_folders (        -- folders that a flat listing named before the one they lie in

@@ -124,8 +124,10 @@ class Store:
             if pins and self._is_pinned(inode, pins):
                 continue
             with self.db.transaction():
+                node = self.nodes.find(inode)
+                if node is not None and node.gone:
+                    continue  # who has it open could not fetch it any more: another file has its place on Drive
                 if self.content.drop_unused(generation):
-                    node = self.nodes.find(inode)
                     if node is not None and node.generation == generation:
                         self.nodes.update(inode, generation=None)
                     freed += size_bytes

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 
 from drivefs.drive.api import Drive
 from drivefs.errors import BadReply, IdInUse, RemoteNotFound, Superseded
@@ -17,6 +18,7 @@ from drivefs.store.node import Node
 from drivefs.store.queue import Job
 from drivefs.store.store import Store
 from drivefs.sync.conflicts import keep_beneath, set_aside
+from drivefs.sync.copies import Copies
 from drivefs.sync.metadata import remote_meta, to_create, to_update, told_fields, told_place, wanted_name
 from drivefs.sync.mirror import Mirror
 from drivefs.sync.order import SMALL_LIMIT_BYTES
@@ -39,6 +41,7 @@ class Publisher:
         self._mirror = mirror
         self._drive = drive
         self._sender = Sender(store, drive)
+        self._copies = Copies(store, drive)
 
     def publish(
         self, job: Job, node: Node, claim: Claim | None, progress: Progress, head: Head | None = None
@@ -255,14 +258,19 @@ class Publisher:
 
     def _with_content(self, job: Job, node: Node, content: Content, known: RemoteFile | None) -> RemoteFile:
         assert node.drive_id is not None
-        if node.confirmed_ns is None and known is None:
+        if node.confirmed_ns is None:
             try:
-                return self._sent(job, node, self._create_target(node), content)
+                known = known or self._copied(node, content)
+                if known is None:
+                    return self._sent(job, node, self._create_target(node), content)
             except IdInUse:
                 # An earlier try had worked, though its reply was lost.
                 known = self._drive.get(node.drive_id)
-                if isinstance(content, Outgoing):
-                    content.head = None  # its session would create the file once more
+            # A session of before would create the file once more.
+            self._store.journal.set_session(job, node.drive_id, None)
+            job = replace(job, session=None)
+            if isinstance(content, Outgoing):
+                content.head = None
         assert known is not None
         node = self._seen(node, known, sending=True)
         if known.size_bytes == content.size_bytes and known.md5 == content.md5():
@@ -272,6 +280,17 @@ class Publisher:
         if time.monotonic() - began > UNSEEN_S:
             self._look_beneath(job, node, remote, known)
         return remote
+
+    def _copied(self, node: Node, content: Content) -> RemoteFile | None:
+        """The new file as Drive has copied it from another of the same content, if it could: with that content,
+        unless the other one changed just then, and perhaps with attributes of the other's."""
+        return self._copies.make(self._create_target(node), content, lambda: self._note_tried(node, content))
+
+    def _note_tried(self, node: Node, content: Content) -> None:
+        """Before a request that may put `content` into the node's file, though no reply says so."""
+        assert node.drive_id is not None
+        self._store.journal.set_tried(node.drive_id, content.md5())
+        self._store.sync()
 
     def _sent(self, job: Job, node: Node, target: UploadTarget, content: Content) -> RemoteFile:
         """Send content. It is noted before all of it can be there, so that neither a lost reply nor a crash has it
@@ -285,8 +304,7 @@ class Publisher:
         if isinstance(content, Outgoing) and content.size_bytes > SMALL_LIMIT_BYTES:
             content.before_last = note
         else:
-            note()
-            self._store.sync()
+            self._note_tried(node, content)
         return self._sender.send(job, target, content)
 
     def _look_beneath(self, job: Job, node: Node, remote: RemoteFile, known: RemoteFile) -> None:

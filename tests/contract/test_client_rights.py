@@ -9,7 +9,7 @@ import pytest
 from drivefs.drive.auth import load_credentials
 from drivefs.drive.google import GoogleDrive
 from drivefs.emulator import Running
-from drivefs.errors import QueueBlocked
+from drivefs.errors import QueueBlocked, Refused
 from drivefs.model import CreateTarget, DriveId, Metadata, SessionUri, UpdateTarget
 from tests.contract.client_calls import Bytes
 from tests.emulator_support import Api
@@ -40,6 +40,20 @@ def test_client_tells_that_a_locked_content_may_not_be_changed(drive: GoogleDriv
     assert not drive.get(DriveId(file_id)).can_edit
 
 
+@pytest.mark.parametrize("role", ["reader", "writer"])
+def test_client_tells_what_of_others_may_be_copied(drive: GoogleDrive, other: Api, role: str) -> None:
+    file_id = shared_with_us(other, role)
+    other.ok("PATCH", f"files/{file_id}", {"copyRequiresWriterPermission": True})
+    target = CreateTarget(drive.generate_ids(1)[0], drive.root_id(), Metadata(name="copy"))
+    may = role == "writer"
+    assert drive.get(file_id).can_copy == may
+    if may:
+        assert drive.copy(file_id, target).md5 == drive.get(file_id).md5
+    else:
+        with pytest.raises(Refused):
+            drive.copy(file_id, target)
+
+
 def test_read_only_client_sends_nothing_that_writes(emulator: Running, api: Api) -> None:
     file_id = DriveId(api.file("file", b"content")["id"])
     drive = GoogleDrive(load_credentials(emulator.credentials_file), endpoint=emulator.endpoint, read_only=True)
@@ -56,7 +70,7 @@ def test_read_only_client_sends_nothing_that_writes(emulator: Running, api: Api)
         lambda: drive.send(session, Bytes(b"x"), 0, 1, 1),
         lambda: drive.session_state(session, 1),
         lambda: drive.end_session(session),
-        lambda: drive.explorer().copy(file_id, created),
+        lambda: drive.copy(file_id, created),
         lambda: drive.explorer().share(file_id, "reader", None),
     ]
     for write in writes:

@@ -20,6 +20,7 @@ from drivefs.drive.google import GoogleDrive
 from drivefs.emulator import Running
 from drivefs.errors import DriveError, SignInNeeded
 from drivefs.model import ROOT_INODE
+from drivefs.store import nodes
 from tests.contract.client_calls import blob, md5
 from tests.house import House
 from tests.unit.fake_clock import FakeClock
@@ -46,6 +47,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "about": {"api": "drive.about.get"},
     "token": {"api": "oauth.token"},
     "revisions": {"api": "drive.revisions.list"},
+    "copy": {"api": "drive.files.copy"},
 }
 ACTIONS: dict[str, dict[str, Any]] = {
     "rate limit": {"action": "error", "status": 403, "reason": "userRateLimitExceeded"},
@@ -117,6 +119,8 @@ def house(
     monkeypatch.setattr("drivefs.sync.sending.FIRST_REQUEST_BYTES", CHUNK)
     monkeypatch.setattr("drivefs.sync.sending.REQUEST_S", 0.0)
     monkeypatch.setattr("drivefs.sync.publish.UNSEEN_S", -1.0)
+    monkeypatch.setattr("drivefs.sync.copies.COPIED_LEAST_BYTES", CHUNK)
+    monkeypatch.setattr(nodes, "_TWIN", nodes._TWIN.replace(str(nodes.COPIED_LEAST_BYTES), str(CHUNK)))
     drive = GoogleDrive(
         load_credentials(emulator.credentials_file),
         endpoint=emulator.endpoint,
@@ -191,6 +195,7 @@ def test_sync_ends_with_each_file_once_and_whole_whatever_befalls(
         admin.add_fault("reset_before", api="upload.chunk", count=1, skip=1)
     fault = admin.add_fault(**{"count": 2, **KINDS[kind], **ACTIONS[action]})
     wanted = {"folder/small": blob(1_000), "folder/large": blob(700_000, 2), "latest": blob(2_000, 3)}
+    wanted["copy"] = wanted["folder/large"]
 
     here = house()
     here.mkdir("folder")
@@ -204,6 +209,7 @@ def test_sync_ends_with_each_file_once_and_whole_whatever_befalls(
     here.rename("temporary", "latest")
     here.write("latest", wanted["latest"])
     here.remove("gone")
+    here.write("copy", wanted["copy"])
     drain(here)
     here.rename("latest", "newest")
     wanted["newest"] = wanted.pop("latest")

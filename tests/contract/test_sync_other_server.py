@@ -14,6 +14,7 @@ from drivefs.sync import publish
 from tests.contract.client_calls import md5
 from tests.house import House
 from tests.other_server import OtherServer
+from tests.other_server_items import stamp
 from tests.other_server_wire import Habits
 
 
@@ -67,3 +68,18 @@ def test_conflict_is_none_after_changes_that_nobody_sees(house: House, server: O
         house.drain()
     assert kept(server) == {"model.ckpt": md5(b"mine 2")}
     assert len(server.items[server.id_of("model.ckpt")].revisions) == 4
+
+
+def test_copy_of_what_drive_has_is_made_by_drive(house: House, server: OtherServer) -> None:
+    data = b"weights" * 300_000
+    server.put("theirs", data)
+    house.mirror.poll()
+    house.write("best.ckpt", data)
+    server.requests.clear()
+    house.drain()
+    assert kept(server)["best.ckpt"] == md5(data)
+    assert not [path for method, path in server.requests if "upload" in path]
+    node = house.node("best.ckpt")
+    assert node.drive_id is not None
+    assert stamp(node.mtime_ns / 1e9) == server.items[node.drive_id].facts["modifiedTime"]
+    assert server.items[node.drive_id].facts["appProperties"]["mtime_ns"] == str(node.mtime_ns)

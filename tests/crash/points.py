@@ -23,6 +23,7 @@ from tests.model.world import World
 from tests.whole import Clock, Image
 
 CHANGING = {
+    "copy",
     "create",
     "update",
     "trash",

@@ -99,6 +99,12 @@ SCRIPTS: dict[str, list[Step]] = {
         *(steps.Fault("send", "session", False, 2, 1), write(A, OTHER), write(B, LARGE), Dispatch(5), Dispatch(70)),
         *(steps.Fault("update", "server", True, 0, 1), steps.ChangeMode(A, 0o600), Dispatch(5), Dispatch(70)),
     ],
+    "copies": [
+        *(write(A, LARGE), steps.ChangeMode(A, 0o755), Dispatch(1), Dispatch(1), write(B, LARGE), Dispatch(1)),
+        *(steps.Fault("copy", "unreachable", True, 0, 1), write(C, LARGE), Dispatch(1), Dispatch(5)),
+        *(steps.Fault("copy", "unreachable", False, 0, 1), *save(inside(A), LARGE), steps.Unlink(A), Dispatch(1)),
+        *(Dispatch(5), write(B, OTHER), Dispatch(1), write(A, OTHER), Dispatch(1), Dispatch(70), Dispatch(1)),
+    ],
     "an overtaken point": [
         *(write(B), Dispatch(1), steps.Fault("start_session", "unreachable", False, 0, 1)),
         *(write(C, LARGE), write(B, OTHER), Dispatch(1), write(B, Bytes(4, 60)), steps.Unlink(C)),

@@ -537,6 +537,7 @@ FAULTS = {
 }
 BEFORE_ONLY = {"rate", "blocked", "signin", "session"}
 FAULTY = (
+    "copy",
     "upload_small",
     "create",
     "update",

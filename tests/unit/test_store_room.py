@@ -117,6 +117,23 @@ def test_room_that_is_made_holds_no_file_open(house: VfsHouse) -> None:
     assert house.node("b").generation is None
 
 
+@pytest.mark.parametrize("how", ["replaced", "removed"])
+def test_room_is_not_made_of_what_has_lost_its_name_and_is_open(house: VfsHouse, how: str) -> None:
+    house.remote_file("a", b"old" * 1000)
+    read_file(house.fs, "a")
+    fd = house.fs.open("a", os.O_RDONLY)  # nothing of it is read yet
+    if how == "replaced":
+        write_file(house.fs, "b", b"new" * 1000)
+        house.fs.rename("b", "a")
+    else:
+        house.fs.unlink("a")
+    house.store.evict(1 << 40)
+    house.downloader.online = False
+    assert house.fs.pread(fd, 5000, 0) == b"old" * 1000
+    house.fs.close(fd)
+    assert house.store.content.clean_bytes() == 0
+
+
 def test_room_keeps_some_of_the_disk_free(house: VfsHouse) -> None:
     for number in range(4):
         house.remote_file(f"f{number}", bytes([number]) * 1000)
