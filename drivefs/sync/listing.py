@@ -80,8 +80,8 @@ class Listings:
         self._patience_s = 0.0  # or this long after this moment
         self._one_by_one: set[Inode] = set()  # a query for several was refused, because of one of these
         self._refused: set[Inode] = set()
-        self._wake = threading.Event()
-        self._assist = threading.Event()
+        self._wakes = 0
+        self._wake = threading.Event()  # for the thread of `run`
 
     # --- what nobody waits for ---
 
@@ -96,7 +96,9 @@ class Listings:
     def wake(self) -> None:
         """There may be something to list, or the end has come."""
         self._wake.set()
-        self._assist.set()
+        with self._lock:
+            self._wakes += 1
+            self._changed.notify_all()
 
     def run(self, stop: threading.Event) -> None:
         """List whatever is not listed until `stop` is set and `wake` called."""
@@ -117,7 +119,8 @@ class Listings:
         """Ask for folders beside `run`, while that is the way to list everything, until `stop` is set and `wake`
         called."""
         while True:
-            self._assist.clear()
+            with self._lock:
+                seen = self._wakes
             if stop.is_set():
                 return
             try:
@@ -126,7 +129,9 @@ class Listings:
                 log.info("Drive cannot be listed for now: %s", error)
                 busy = False  # the thread of `run` tries again
             if not busy:
-                self._assist.wait()
+                with self._lock:
+                    while self._wakes == seen:
+                        self._changed.wait()
 
     def step(self) -> bool:
         """The next piece of work, a request or so; whether there was any. Raises DriveError, SignInNeeded."""
