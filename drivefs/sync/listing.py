@@ -207,12 +207,16 @@ class Listings:
         if walking:
             self._walks.stands_at(folder)
         try:
-            self._ask(claimed, self._reader, learn=walking)
+            folders = self._still_unlisted(claimed)
+            if folder in folders:
+                self._ask(folders, self._reader, learn=walking)
+            else:
+                self._release(folders)
         except Refused:
-            if len(claimed) == 1:
+            if len(folders) == 1:
                 raise
             with self._lock:
-                self._one_by_one.update(node.inode for node in claimed[1:])
+                self._one_by_one.update(node.inode for node in folders if node != folder)
             return future
         finally:
             with self._lock:
@@ -284,15 +288,23 @@ class Listings:
     def _next(self) -> list[Node]:
         """As many folders as fill a page, claimed."""
         count = self._walks.query_folders() if self._walks.is_dense() else QUERY_FOLDERS
-        limit = count + self._taken()
-        found = self._walks.ahead(limit) if self._walks.is_dense() else []
-        with self._lock:
-            claimed = self._claim(found, count)
-        if len(claimed) < count:
-            found = self._store.nodes.unlisted(limit)
+        while True:
+            limit = count + self._taken()
+            found = self._walks.ahead(limit) if self._walks.is_dense() else []
+            if len(found) < limit:
+                found = list({node.inode: node for node in (*found, *self._store.nodes.unlisted(limit))}.values())
             with self._lock:
-                claimed += self._claim(found, count - len(claimed))
-        return claimed
+                claimed = self._claim(found, count)
+            folders = self._still_unlisted(claimed)
+            if folders or (len(found) < limit and not claimed):
+                return folders
+
+    def _still_unlisted(self, claimed: list[Node]) -> list[Node]:
+        """Those that nobody has listed between a look at them and their claim; the others are no longer claimed."""
+        now = {folder.inode: self._store.nodes.find(folder.inode) for folder in claimed}
+        unlisted = {inode for inode, node in now.items() if node is not None and not node.listed}
+        self._release([folder for folder in claimed if folder.inode not in unlisted])
+        return [folder for folder in claimed if folder.inode in unlisted]
 
     def _ask(self, folders: Sequence[Node], drive: Drive, *, learn: bool) -> None:
         """List folders that were claimed, and tell those who wait for them. `learn` how much is in such folders."""
@@ -305,14 +317,18 @@ class Listings:
             error = caught
             raise
         finally:
-            with self._lock:
-                futures = [self._asking.pop(folder.inode) for folder in folders]
-                self._changed.notify_all()
-            for future in futures:
-                if error is None:
-                    future.set_result(None)
-                else:
-                    future.set_exception(error)
+            self._release(folders, error)
+
+    def _release(self, folders: Sequence[Node], error: BaseException | None = None) -> None:
+        """Claimed folders are asked for, or have failed."""
+        with self._lock:
+            futures = [self._asking.pop(folder.inode) for folder in folders]
+            self._changed.notify_all()
+        for future in futures:
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
 
     def _list(self, folders: Sequence[Node], drive: Drive) -> list[int]:
         """List folders; how many entries each page had."""

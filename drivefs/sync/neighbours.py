@@ -53,10 +53,12 @@ FORGET_S = 300.0
 class _Folder:
     """A folder that somebody reads in. Guarded by the lock of Neighbours."""
 
+    first: str  # the name of the first file opened: what comes after it is looked at first
+    after: str  # what comes after this name has not been looked at,
+    wrapped: bool = False  # or, where the end was met once, what lies between it and `first`
     opened: set[Inode] = field(default_factory=set)
     planned: int = 0
-    after: str = ""  # what comes after this name has not been looked at
-    wrapped: bool = False  # the end was met once: what is left lies before the first file opened
+    planning: bool = False  # somebody looks for more: what two find at once would be the same
     done: bool = False
 
 
@@ -93,18 +95,23 @@ class Neighbours:
         with self._lock:
             folder = self._folders.get(node.parent)
             if folder is None:
-                folder = _Folder(after=node.name or "")
+                folder = _Folder(node.name or "", node.name or "")
             self._folders[node.parent] = folder  # counts its time from now
             if folder.done or node.inode in folder.opened:
                 return
             folder.opened.add(node.inode)
             wanted = PER_OPEN * len(folder.opened) - folder.planned
-            if len(folder.opened) < FIRST_OPENS or wanted < PER_OPEN:
+            if len(folder.opened) < FIRST_OPENS or wanted < PER_OPEN or folder.planning:
                 return
-            wanted = min(wanted, self._take_budget(wanted))
-            folder.planned += wanted
-        if wanted:
+            wanted = self._take_budget(wanted)
+            if not wanted:
+                return
+            folder.planning = True
+        try:
             self._plan(node.parent, folder, wanted)
+        finally:
+            with self._lock:
+                folder.planning = False
 
     def _take_budget(self, count: int) -> int:
         now_s = self._monotonic()
@@ -116,6 +123,10 @@ class Neighbours:
 
     def _plan(self, parent: Inode, folder: _Folder, wanted: int) -> None:
         found = self._store.nodes.remote_files_after(parent, folder.after, SMALL_BYTES, wanted)
+        ended = len(found) < wanted
+        if folder.wrapped:
+            left = [node for node in found if (node.name or "") <= folder.first]
+            found, ended = left, ended or len(left) < len(found)
         spare_bytes = self._free_bytes() // FREE_SHARE
         with self._lock:
             for node in found:
@@ -124,7 +135,7 @@ class Neighbours:
                     folder.done = True
                     break
                 self._waiting.append((parent, node.inode))
-            if len(found) == wanted:
+            if not ended:
                 folder.after = found[-1].name or ""
             elif folder.wrapped:
                 folder.done = True
@@ -132,7 +143,7 @@ class Neighbours:
             else:
                 folder.wrapped, folder.after = True, ""
             self._budget += wanted - len(found)
-            folder.planned -= wanted - len(found)
+            folder.planned += len(found)
             starting = min(AT_ONCE - self._workers, len(self._waiting))
             self._workers += starting
         for _ in range(starting):
@@ -147,7 +158,9 @@ class Neighbours:
                     return
                 parent, inode = self._waiting.popleft()
             try:
-                self._fetch(inode)
+                if not self._fetch(inode):
+                    with self._lock:
+                        self._budget += 1
             except DrivefsError as error:
                 log.info("The files beside inode %d do not come ahead: %s", inode, error)
                 self._give_up(parent)
@@ -163,13 +176,15 @@ class Neighbours:
             if folder is not None:
                 folder.done = True
 
-    def _fetch(self, inode: Inode) -> None:
+    def _fetch(self, inode: Inode) -> bool:
+        """Bring a file, unless it was opened, changed or removed meanwhile; whether it was brought."""
         with self._store.db.transaction():
             node = self._store.nodes.find(inode)
             if node is None or node.generation is not None or node.unnamed:
-                return  # opened, changed or removed meanwhile
+                return False
             file = self._store.remote_content(node)
         try:
             self._bring(file)
         finally:
             file.close()
+        return True
