@@ -8,8 +8,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from drivefs.errors import Unreachable
 from drivefs.model import DriveId, Inode, RevisionId
+from drivefs.store.node import Node
+from drivefs.sync import neighbours
 from drivefs.sync.downloader import Downloader
 from drivefs.sync.neighbours import FIRST_OPENS, PER_MINUTE, PER_OPEN, SMALL_BYTES
 from tests.fake_drive import FakeDrive, HereAndNow
@@ -150,3 +154,32 @@ def test_neighbours_and_their_readers_share_one_download(tmp_path: Path) -> None
         gate.set()
         assert [each.result(10) for each in reads[1:]] == [bytes([number % 251]) * 10 for number in names]
     assert house.drive.calls.count("download") == 40 - FIRST_OPENS + 1
+
+
+def test_neighbours_looked_for_by_several_at_once_are_paid_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 4 * FIRST_OPENS * PER_OPEN
+    monkeypatch.setattr(neighbours, "PER_MINUTE", count)
+    house = house_with(tmp_path, count)
+    files_after, looking, gate = house.store.nodes.remote_files_after, threading.Event(), threading.Event()
+
+    def held(parent: Inode, after: str, limit_bytes: int, limit: int) -> list[Node]:
+        found = files_after(parent, after, limit_bytes, limit)
+        if not looking.is_set():
+            looking.set()
+            assert gate.wait(10)
+        return found
+
+    monkeypatch.setattr(house.store.nodes, "remote_files_after", held)
+    opened = [house.node(f"d/{number:05d}") for number in range(count // PER_OPEN + FIRST_OPENS)]
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(lambda: [house.downloader.opened(node) for node in opened[:FIRST_OPENS]])
+        assert looking.wait(10)
+        for node in opened[FIRST_OPENS:-2]:
+            house.downloader.opened(node)
+        gate.set()
+        first.result(10)
+    for node in opened[-2:]:  # those after the first file opened, and those before it
+        house.downloader.opened(node)
+    assert here(house) == count
