@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from drivefs.errors import DrivefsError
+from drivefs.errors import DrivefsError, NotSupported
 from drivefs.fuse.errno_map import errno_of
 from drivefs.model import ROOT_INODE, Inode, Kind
 from drivefs.vfs.vfs import Vfs
@@ -36,6 +36,7 @@ class Filesystem(Protocol):
     def write(self, fd: int, data: bytes) -> int: ...
     def pwrite(self, fd: int, data: bytes, offset: int) -> int: ...
     def pread(self, fd: int, length: int, offset: int) -> bytes: ...
+    def copy_range(self, fd: int, offset: int, to_fd: int, to_offset: int, length: int) -> int: ...
     def set_size(self, fd: int, size_bytes: int) -> None: ...
     def fsync(self, fd: int) -> None: ...
     def status(self, path: str) -> Status: ...
@@ -96,6 +97,9 @@ class OsFilesystem:
 
     def pread(self, fd: int, length: int, offset: int) -> bytes:
         return os.pread(fd, length, offset)
+
+    def copy_range(self, fd: int, offset: int, to_fd: int, to_offset: int, length: int) -> int:
+        return os.copy_file_range(fd, to_fd, length, offset, to_offset)
 
     def set_size(self, fd: int, size_bytes: int) -> None:
         os.ftruncate(fd, size_bytes)
@@ -237,6 +241,17 @@ class VfsFilesystem:
                 assert handle.opened.file is not None
                 return os.pread(handle.opened.file.fd, length, offset)
             return self.vfs.files.read(handle.number, offset, length)
+
+    def copy_range(self, fd: int, offset: int, to_fd: int, to_offset: int, length: int) -> int:
+        with self._errors():
+            try:
+                return self.vfs.files.copy_range(
+                    self._fds[fd].handle, offset, self._fds[to_fd].handle, to_offset, length
+                )
+            except NotSupported:
+                pass  # as the kernel does then
+        data = self.pread(fd, length, offset)
+        return self.pwrite(to_fd, data, to_offset) if data else 0
 
     def set_size(self, fd: int, size_bytes: int) -> None:
         with self._errors():

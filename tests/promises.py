@@ -37,6 +37,27 @@ class FilePromises:
         fs.close(writer)
         fs.close(reader)
 
+    def test_copied_range_is_that_of_the_source(self, fs: Filesystem) -> None:
+        data = os.urandom(1_000_017)
+        write_file(fs, "a", data)
+        source = fs.open("a", os.O_RDONLY)
+        target = fs.open("b", os.O_RDWR | os.O_CREAT)
+        done = 0
+        while count := fs.copy_range(source, done, target, done, len(data) - done):
+            done += count
+        assert (done, fs.status("b").size_bytes) == (len(data), len(data))
+        assert fs.copy_range(source, len(data), target, len(data), 10) == 0
+        assert fs.copy_range(source, 5, target, len(data) + 3, 4) == 4
+        assert fs.copy_range(target, 0, target, 500_000, 7) == 7
+        fs.pwrite(target, b"X", 2)
+        wanted = bytearray(data + bytes(3) + data[5:9])
+        wanted[500_000:500_007], wanted[2:3] = data[:7], b"X"
+        assert fs.pread(target, 2_000_000, 0) == wanted
+        fs.close(target)
+        fs.close(source)
+        assert read_file(fs, "b") == wanted
+        assert read_file(fs, "a") == data
+
     def test_hole_reads_as_zeros(self, fs: Filesystem) -> None:
         fd = fs.open("a", os.O_RDWR | os.O_CREAT)
         fs.pwrite(fd, b"end", 100_000)

@@ -190,6 +190,19 @@ def _modern(module: Any) -> Any:
     stat_type = module.c_stat
 
     class Modern(_Callbacks, module.FUSE):  # type: ignore[misc]  # the base is known at run time only
+        def copy_file_range(
+            self,
+            _source: bytes | None,
+            source: Any,
+            offset: int,
+            _path: bytes | None,
+            fip: Any,
+            to: int,
+            size: int,
+            _: int,
+        ) -> int:
+            return self.operations.copy_file_range(source.contents, offset, fip.contents, to, size)
+
         def rename_fuse_3(self, old: bytes, new: bytes, flags: int) -> None:
             self.operations.rename(_text(old) or "", _text(new) or "", flags)
 

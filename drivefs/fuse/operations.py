@@ -193,6 +193,9 @@ class Operations:
     def write(self, fi: Any, offset: int, data: memoryview) -> int:
         return self._files.write(fi.fh, offset, data)
 
+    def copy_file_range(self, source_fi: Any, offset: int, fi: Any, to_offset: int, length: int) -> int:
+        return self._files.copy_range(source_fi.fh, offset, fi.fh, to_offset, length)
+
     def truncate(self, path: str | None, length: int, fi: Any = None) -> None:
         self._files.truncate(self.inode(path, fi), length, None if fi is None else fi.fh)
 

@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import threading
+from collections.abc import Callable
 
 from drivefs.errors import CacheDamaged, CacheFull, NoSpace, Superseded
 from drivefs.model import Generation, Inode
@@ -21,6 +22,9 @@ from drivefs.store.parts import Parts
 from drivefs.store.ranges import Ranges
 
 log = logging.getLogger(__name__)
+
+COPIED_AT_ONCE_BYTES = 64 << 20
+"""Where the disk has to copy them, that takes some 50 ms, and others who use the file wait for it."""
 
 
 class OpenFiles:
@@ -218,6 +222,28 @@ class ContentFile:
 
     def write(self, offset: int, data: bytes | memoryview) -> int:
         """Write all of `data` into an OPEN generation. Raises CacheFull; what fitted then stays."""
+        view = memoryview(data)
+        return self._put(offset, len(view), lambda done: os.pwrite(self._fd, view[done:], offset + done))
+
+    def copy_from(self, source: ContentFile, source_offset: int, offset: int, length: int) -> int:
+        """Write what another generation has, which is all here, into this one, which is OPEN; by sharing blocks where
+        the disk does that. At most COPIED_AT_ONCE_BYTES, and no more than there are; how many. Raises CacheFull."""
+        length = min(length, COPIED_AT_ONCE_BYTES, source.size_bytes - source_offset)
+        if length <= 0:
+            return 0
+        with self.lock:
+            # Drive may have it already: it does not leave before it is known what it became.
+            self.front_bytes = None
+            return self._put(
+                offset,
+                length,
+                lambda done: os.copy_file_range(
+                    source.fd, self._fd, length - done, source_offset + done, offset + done
+                ),
+            )
+
+    def _put(self, offset: int, length: int, put: Callable[[int], int]) -> int:
+        """Let `put` write what comes after the first so many bytes until there are `length`, or no more; how many."""
         with self.lock:
             if self.must_note(offset):
                 self.note_change()
@@ -226,14 +252,13 @@ class ContentFile:
                 self.lose_ahead()
             size = self.size_bytes
             done = 0
-            view = memoryview(data)
-            if self.base is not None and offset + len(view) > size:
+            if self.base is not None and offset + length > size:
                 # The base has nothing to say of what lies beyond the end: recorded before it comes to be, or a crash
                 # between would have it asked for.
-                self._record(size, offset + len(view))
+                self._record(size, offset + length)
             try:
-                while done < len(view):
-                    done += os.pwrite(self._fd, view[done:], offset + done)
+                while done < length and (count := put(done)):
+                    done += count
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise CacheFull("The disk of the cache is full.") from error

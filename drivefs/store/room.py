@@ -13,8 +13,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
+from drivefs.errors import CacheFull
 from drivefs.store.store import Store
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +103,16 @@ class Room:
         if freed:
             log.debug("Evicted %d bytes", freed)
         return freed
+
+    def retry(self, action: Callable[[], T]) -> T:
+        """Do `action`; on a full disk again, as long as room can be made for it. Raises CacheFull."""
+        for _ in range(ROOM_TRIES):
+            try:
+                return action()
+            except CacheFull:
+                if not self.make():
+                    raise
+        return action()
 
     def make(self) -> bool:
         """Somebody found the disk full: whether it may go better now. Drops clean content; where there is none, waits

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TypeVar
 
-from drivefs.errors import BadHandle, CacheFull, Exists, InvalidArgument, IsDirectory, NoEntry, NotSupported
+from drivefs.errors import BadHandle, Exists, InvalidArgument, IsDirectory, NoEntry, NotSupported
 from drivefs.model import Generation, Inode, Kind, RequestId, RevisionId
 from drivefs.store.content_file import ContentFile
 from drivefs.store.node import Node
-from drivefs.store.room import ROOM_TRIES, Room
+from drivefs.store.room import Room
 from drivefs.store.store import Store
 from drivefs.vfs.appends import Appends
 from drivefs.vfs.durable import Durability
@@ -29,8 +28,7 @@ from drivefs.vfs.rights import Rights
 from drivefs.vfs.takeover import take_over
 from drivefs.vfs.tree import Tree
 from drivefs.vfs.writeback import WriteBack
-
-T = TypeVar("T")
+from drivefs.vfs.writing import Writing
 
 FILE_LIMIT_BYTES = (1 << 63) - 1
 
@@ -63,6 +61,7 @@ class Files:
         self._reading = Reading(downloader, opened, room)
         self._handles = Handles(memory)
         self._appends = Appends(memory)
+        self._writing = Writing(self._handles, self._reading, writeback, self._appends, room)
 
     def take_over(self) -> list[Handle]:
         """The handles of the process before are open again, before any other call; which they are."""
@@ -88,7 +87,7 @@ class Files:
             found = self._store.nodes.find_child(parent, name) if known else None
             if found is None:
                 try:
-                    return self._with_room(lambda: self._create(parent, name, mode, flags, direct, request))
+                    return self._room.retry(lambda: self._create(parent, name, mode, flags, direct, request))
                 except Exists:
                     if flags & os.O_EXCL:
                         raise
@@ -193,7 +192,7 @@ class Files:
         if writable and not opened.dirty:
             if file.claims and not opened.direct:
                 return None
-            file = self._with_room(lambda: self._writeback.writable(opened))
+            file = self._room.retry(lambda: self._writeback.writable(opened))
         return file
 
     def go_indirect(self, handle: Handle) -> None:
@@ -276,42 +275,17 @@ class Files:
 
         Raises BadHandle, CacheFull, CacheDamaged.
         """
-        handle = self.handle(number)
-        if not handle.writable:
-            raise BadHandle("The file is open for reading only.")
-        while True:
-            # Without the lock while it waits for room: a flush has to get at the file.
-            done = self._with_room(lambda: self._write(handle, offset, data, request))
-            if done is not None:
-                return done
-            # Once a file and sync point, and outside of the lock too: it waits for the disk.
-            file = handle.opened.file
-            if file is not None:
-                file.note_change()
+        return self._writing.write(self.handle(number), offset, data, request)
 
-    def _write(self, handle: Handle, offset: int, data: bytes | memoryview, request: RequestId | None) -> int | None:
-        """None where a change in place is to be noted first."""
-        with handle.opened.lock:
-            self._go_on_writing(handle)
-            file = self._writeback.writable(handle.opened)
-            if handle.append:
-                return self._appends.write(file, data, request)
-            return None if file.must_note(offset) else file.write(offset, data)
+    def copy_range(self, number: int, offset: int, to_number: int, to_offset: int, length: int) -> int:
+        """copy_file_range(2): how many bytes were copied, which may be fewer than `length`; 0 at the source's end.
 
-    def _go_on_writing(self, handle: Handle) -> None:
-        if handle.closed:
-            self._handles.set_closed(handle, False)
-            handle.opened.busy += 1
-
-    def _with_room(self, action: Callable[[], T]) -> T:
-        """Do `action`; on a full disk again, as long as room can be made for it."""
-        for _ in range(ROOM_TRIES):
-            try:
-                return action()
-            except CacheFull:
-                if not self._room.make():
-                    raise
-        return action()
+        Raises NotSupported where the caller is to read and write them instead; InvalidArgument, BadHandle, CacheFull,
+        CacheDamaged.
+        """
+        if max(offset, to_offset) > FILE_LIMIT_BYTES:
+            raise InvalidArgument("A file has 0 to 2^63 - 1 bytes.")
+        return self._writing.copy(self.handle(number), offset, self.handle(to_number), to_offset, length)
 
     def truncate(self, inode: Inode, size_bytes: int, number: int | None = None) -> None:
         """truncate(2), or ftruncate(2) with a handle. Raises NoEntry, IsDirectory, BadHandle, CacheFull."""
@@ -338,10 +312,10 @@ class Files:
         if size_bytes == self._opened.attributes(opened.inode).size_bytes:
             return
         if size_bytes or opened.direct:
-            self._with_room(lambda: self._writeback.writable(opened).truncate(size_bytes))
+            self._room.retry(lambda: self._writeback.writable(opened).truncate(size_bytes))
         else:
             # Needs nothing of the old content, not even from Drive; and an upload of it can go on.
-            file = self._with_room(lambda: self._store.journal.start_anew(self._store.nodes.get(opened.inode)))
+            file = self._room.retry(lambda: self._store.journal.start_anew(self._store.nodes.get(opened.inode)))
             old, opened.file = opened.file, file
             if old is not None:
                 old.close()
@@ -355,7 +329,7 @@ class Files:
             raise BadHandle("The file is open for reading only.")
         end = offset + length
         with handle.opened.lock:
-            self._go_on_writing(handle)
+            self._writing.go_on(handle)
             if end > self._opened.attributes(handle.opened.inode).size_bytes:
                 self._truncate(handle.opened, end)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from drivefs.errors import BadHandle, CacheFull
+from drivefs.errors import BadHandle, CacheFull, NotSupported
 from drivefs.store.content_file import ContentFile
 from drivefs.store.generations import State
 from drivefs.store.room import ROOM_TRIES, Room
@@ -73,6 +73,14 @@ class Reading:
         opened = handle.opened
         while (file := opened.file) is None or not file.use():
             self.load(opened)
+        return file
+
+    def whole(self, handle: Handle) -> ContentFile:
+        """The content that the handle reads, with a use of it. Raises NotSupported where not all of it is here."""
+        file = self._use(handle)
+        if file.base is not None:
+            file.close()
+            raise NotSupported("Not all of the file is here.")
         return file
 
     def load(self, opened: OpenFile) -> None:

@@ -100,7 +100,7 @@ SCRIPTS: dict[str, list[Step]] = {
         *(steps.Fault("update", "server", True, 0, 1), steps.ChangeMode(A, 0o600), Dispatch(5), Dispatch(70)),
     ],
     "copies": [
-        *(write(A, LARGE), steps.ChangeMode(A, 0o755), Dispatch(1), Dispatch(1), write(B, LARGE), Dispatch(1)),
+        *(write(A, LARGE), steps.ChangeMode(A, 0o755), Dispatch(1), Dispatch(1), steps.Copy(A, B), Dispatch(1)),
         *(steps.Fault("copy", "unreachable", True, 0, 1), write(C, LARGE), Dispatch(1), Dispatch(5)),
         *(steps.Fault("copy", "unreachable", False, 0, 1), *save(inside(A), LARGE), steps.Unlink(A), Dispatch(1)),
         *(Dispatch(5), write(B, OTHER), Dispatch(1), write(A, OTHER), Dispatch(1), Dispatch(70), Dispatch(1)),
@@ -144,6 +144,7 @@ def random_script(seed: int) -> list[Step]:
                 lambda: steps.Open(place(), os.O_RDWR | os.O_CREAT),
                 lambda: steps.WriteHandle(0, chance.choice((0, 70)), data),
                 lambda: steps.Begin(place(), LARGE),
+                lambda: steps.Copy(place(), place()),
                 lambda: steps.GrowHandle(0, data),
                 lambda: steps.CloseHandle(0),
                 steps.Snapshot,

@@ -43,6 +43,7 @@ times_ns = st.sampled_from((1_577_840_523_123_456_789, 1_000_000_000_000_000_000
 writes = st.builds(steps.Write, places, new_flags, offsets, data)
 renames = st.builds(steps.Rename, places, places)
 local: st.SearchStrategy[Step] = st.one_of(
+    st.builds(steps.Copy, places, places),
     st.builds(steps.Truncate, places, lengths),
     st.builds(steps.MakeFolder, places),
     st.builds(steps.MakeSymlink, places, st.sampled_from(("a", "../b", "x" * 130))),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,6 +98,21 @@ def test_session_answers_requests_of_any_values_in_any_order(
 
 def test_session_says_of_an_unknown_request_that_it_is_unknown(peer: Peer) -> None:
     assert peer.ask(4000, 1, b"")[0] == errno.ENOSYS
+
+
+@pytest.mark.parametrize(("opcode", "reply"), [(Opcode.COPY_FILE_RANGE, "II"), (Opcode.COPY_FILE_RANGE_64, "Q")])
+def test_session_copies_a_range_in_the_content_files_themselves(peer: Peer, opcode: Opcode, reply: str) -> None:
+    numbers = []
+    for name in (b"source", b"target"):
+        body = wire.CREATE_IN.pack(os.O_CREAT | os.O_RDWR, 0o100644, 0, 0) + name + b"\0"
+        _, rest = peer.ask(Opcode.CREATE, ROOT_INODE, body)
+        numbers.append(wire.OPEN_OUT.unpack_from(rest, wire.ENTRY_OUT_BYTES)[0])
+    files = peer.house.vfs.files
+    files.write(numbers[0], 0, b"0123456789")
+    body = wire.COPY_FILE_RANGE_IN.pack(numbers[0], 4, 3, numbers[1], 2, 1 << 40, 0)
+    number, rest = peer.ask(opcode, 2, body)
+    assert (number, struct.unpack("=" + reply, rest)[0]) == (0, 6)
+    assert files.read(numbers[1], 0, 100) == b"\0\0" + b"456789"
 
 
 def test_session_takes_back_an_open_whose_reply_nobody_wants(peer: Peer) -> None:

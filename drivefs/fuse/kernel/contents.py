@@ -47,6 +47,8 @@ class Contents:
             Opcode.FSYNC: self.fsync,
             Opcode.RELEASE: self.release,
             Opcode.FALLOCATE: self.fallocate,
+            Opcode.COPY_FILE_RANGE: self.copy_range,
+            Opcode.COPY_FILE_RANGE_64: self.copy_range_64,
         }
 
     def open(self, request: Request) -> Reply:
@@ -131,6 +133,16 @@ class Contents:
         number, offset, length, mode, _ = wire.FALLOCATE_IN.unpack_from(request.body)
         self._files.allocate(number, mode, offset, length)
         return b""
+
+    def copy_range(self, request: Request) -> Reply:
+        return wire.WRITE_OUT.pack(self._copied_bytes(request), 0)
+
+    def copy_range_64(self, request: Request) -> Reply:
+        return wire.COPY_FILE_RANGE_OUT.pack(self._copied_bytes(request))
+
+    def _copied_bytes(self, request: Request) -> int:
+        number, offset, _, to_number, to_offset, length, _ = wire.COPY_FILE_RANGE_IN.unpack_from(request.body)
+        return self._files.copy_range(number, offset, to_number, to_offset, length)
 
     def flush(self, request: Request) -> Reply:
         self._files.flush(wire.HANDLE_IN.unpack_from(request.body)[0])

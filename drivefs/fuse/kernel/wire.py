@@ -64,6 +64,8 @@ class Opcode(IntEnum):
     FALLOCATE = 43
     READDIRPLUS = 44
     RENAME2 = 45
+    COPY_FILE_RANGE = 47
+    COPY_FILE_RANGE_64 = 53
 
 
 class Notification(IntEnum):
@@ -145,6 +147,8 @@ WRITE_IN = Struct("=QQIIQII")  # fh, offset, size, write_flags, lock_owner, flag
 WRITE_OUT = Struct("=II")  # size, padding
 HANDLE_IN = Struct("=Q")  # how RELEASE, FLUSH, FSYNC and their like begin: fh
 FALLOCATE_IN = Struct("=QQQII")  # fh, offset, length, mode, padding
+COPY_FILE_RANGE_IN = Struct("=QQQQQQQ")  # fh_in, off_in, nodeid_out, fh_out, off_out, len, flags
+COPY_FILE_RANGE_OUT = Struct("=Q")  # bytes_copied: of COPY_FILE_RANGE_64; the older one's reply is that of WRITE
 SETXATTR_IN = Struct("=II")  # size, flags
 GETXATTR_IN = Struct("=II")  # size, padding
 GETXATTR_OUT = Struct("=II")  # size, padding
