@@ -180,6 +180,7 @@ def cases(quick: bool) -> dict[str, Case]:
                 {"durable_s": network.transfer_s(4 * MiB) + 2 * network.latency_s, "sent_MB": 4 * MiB / 1e6},
                 "the last content once",
             ),
+            within_s=60.0,
         ),
         f"{writers} writers of {each // MiB} MiB at once": Case(
             lambda system, emulator: many_writers(system, emulator, writers, each), "durable_s", limit=writers_limit

@@ -154,7 +154,7 @@ def measure(arguments: argparse.Namespace) -> tuple[Results, bool]:
     network = Network(arguments.latency, arguments.bandwidth, arguments.shared_bandwidth, arguments.quota)
     made = makers(arguments.peer, arguments.mount_command)
     names = arguments.systems.split(",") if arguments.systems else GROWTH_SYSTEMS if arguments.growth else SYSTEMS
-    if arguments.peer is not None and not arguments.systems:
+    if arguments.peer is not None and arguments.peer not in names:
         names = [*names, arguments.peer]
     unknown = set(names) - set(made)
     if unknown:
