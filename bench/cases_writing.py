@@ -18,6 +18,8 @@ from drivefs.emulator.quota import EDIT, OTHER
 NAME = "bench"
 QUIET_S = 0.5
 SMALL_BYTES = 100_000
+STILL_S = 100.0
+"""So long a request takes while nothing is to leave for Drive: longer than what is measured."""
 
 
 def _counters(emulator: Running) -> dict[str, float]:
@@ -35,23 +37,25 @@ def _counters(emulator: Running) -> dict[str, float]:
     return last
 
 
-def large_write(system: System, emulator: Running, size_bytes: int, rate_bytes_s: float | None = None) -> Measured:
-    """One file in 1 MiB writes, at the speed of the disk or at `rate_bytes_s`: to close, and to durable, from its
-    first write, and from the one to the other."""
+def _blocks(size_bytes: int) -> tuple[list[bytes], str]:
+    """What a file is written of, in turn, and its MD5."""
     blocks = [os.urandom(MiB) for _ in range(16)]
     digest = hashlib.md5(usedforsecurity=False)
     for number in range(size_bytes // MiB):
         digest.update(blocks[number % 16])
+    return blocks, digest.hexdigest()
+
+
+def large_write(system: System, emulator: Running, size_bytes: int, rate_bytes_s: float | None = None) -> Measured:
+    """One file in 1 MiB writes, at the speed of the disk or at `rate_bytes_s`: to close, and to durable, from its
+    first write, and from the one to the other."""
+    blocks, md5 = _blocks(size_bytes)
     emulator.admin.reset_counters()
     began = time.perf_counter()
-    with open(system.folder / NAME, "wb", buffering=0) as file:
-        for number in range(size_bytes // MiB):
-            if rate_bytes_s is not None:
-                time.sleep(max(0.0, began + number * MiB / rate_bytes_s - time.perf_counter()))
-            file.write(blocks[number % 16])
+    _write_blocks(system.folder / NAME, blocks, size_bytes, rate_bytes_s)
     closed_s = time.perf_counter() - began
     found = {"close_s": closed_s, "close_MB_s": size_bytes / closed_s / 1e6}
-    wanted = {NAME: digest.hexdigest()}
+    wanted = {NAME: md5}
     if system.pid is not None:
         until_durable(emulator, wanted, size_bytes)
         found["durable_s"] = time.perf_counter() - began
@@ -59,6 +63,32 @@ def large_write(system: System, emulator: Running, size_bytes: int, rate_bytes_s
         found["requests"] = _counters(emulator)["requests"]
     check_here(system.folder, wanted)
     return Measured(found)
+
+
+def _write_blocks(path: Path, blocks: list[bytes], size_bytes: int, rate_bytes_s: float | None = None) -> None:
+    began = time.perf_counter()
+    with open(path, "wb", buffering=0) as file:
+        for number in range(size_bytes // MiB):
+            if rate_bytes_s is not None:
+                time.sleep(max(0.0, began + number * MiB / rate_bytes_s - time.perf_counter()))
+            file.write(blocks[number % 16])
+
+
+def write_alone(system: System, emulator: Running, size_bytes: int) -> Measured:
+    """One file in 1 MiB writes, to its close, while nothing leaves for Drive: what the way to the disk costs."""
+    blocks, md5 = _blocks(size_bytes)
+    path = system.folder / NAME
+    os.listdir(system.folder)  # or the first open may ask Drive
+    emulator.admin.set_network(latency_s=STILL_S)
+    try:
+        began = time.perf_counter()
+        _write_blocks(path, blocks, size_bytes)
+        closed_s = time.perf_counter() - began
+        check_here(system.folder, {NAME: md5})
+        path.unlink()
+    finally:
+        emulator.admin.set_network(latency_s=0.0)
+    return Measured({"close_s": closed_s, "close_MB_s": size_bytes / closed_s / 1e6})
 
 
 def small_files(system: System, emulator: Running, count: int) -> Measured:
@@ -170,6 +200,9 @@ def cases(quick: bool) -> dict[str, Case]:
 
     return {
         f"write {large // MiB} MiB": large_case(large),
+        f"{large // MiB} MiB to close, nothing sent": Case(
+            lambda system, emulator: write_alone(system, emulator, large), "close_s"
+        ),
         f"train {large // MiB} MiB at 40 MB/s": large_case(large, 40e6),
         f"train {large // MiB} MiB at 20 MB/s": large_case(large, 20e6),
         f"write {small} x 100 KB": small_case(small),
