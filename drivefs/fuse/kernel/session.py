@@ -2,6 +2,9 @@
 
 Threads enter `run` and leave it when the mount is gone. There is always one more that reads, up to a limit, so that
 those who wait for Drive keep nobody from what is local. No lock is held while a request is read, handled or answered.
+
+Requests are read, not spliced: what comes past the page cache (fuse/direct.py) is copied on its way into a pipe too
+(fuse_copy_folio in fs/fuse/dev.c, since CVE-2022-1011), so a pipe would save nothing.
 """
 
 from __future__ import annotations
