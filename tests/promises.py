@@ -53,6 +53,10 @@ class FilePromises:
         wanted = bytearray(data + bytes(3) + data[5:9])
         wanted[500_000:500_007], wanted[2:3] = data[:7], b"X"
         assert fs.pread(target, 2_000_000, 0) == wanted
+        fs.fsync(target)
+        assert fs.copy_range(source, 40, target, 10, 5) == 5  # in place of what the disk has
+        wanted[10:15] = data[40:45]
+        assert fs.pread(target, 2_000_000, 0) == wanted
         fs.close(target)
         fs.close(source)
         assert read_file(fs, "b") == wanted
