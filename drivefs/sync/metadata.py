@@ -143,14 +143,15 @@ def remote_meta(remote: RemoteFile) -> str:
     }
     known: dict[str, object] = {
         "modified_ms": remote.modified_ns // _MS,
-        "properties": own,
         "mime_type": remote.mime_type,
     }
+    if own:
+        known["properties"] = own
     if remote.description and len(remote.description.encode()) <= FIELD_LIMIT_BYTES:
         known["description"] = remote.description
     if remote.starred:
         known["starred"] = True
-    return json.dumps(known, sort_keys=True)
+    return json.dumps(known, sort_keys=True, separators=(",", ":"))  # a row of each file
 
 
 def remote_mime_type(node: Node) -> str | None:
