@@ -82,7 +82,9 @@ class Mounted:
         """Opens the cache and gets to know Drive. Raises DrivefsError; then nothing is left open."""
         self._settings = settings
         self._supervisor = supervisor
-        found = find_sign_in(settings.credentials, settings.account, subject=settings.subject)
+        found = find_sign_in(
+            settings.credentials, settings.account, subject=settings.subject, read_only=settings.read_only
+        )
         if found.reads_only and not settings.read_only:
             raise UserError(
                 f"The sign-in of {found.label} may only read Drive: mount with --read-only, or sign in anew with "

@@ -27,7 +27,7 @@ from drivefs.signin.consent import (
     pasted_query,
     read_client,
 )
-from drivefs.signin.find import gcloud_file
+from drivefs.signin.find import find_sign_in, gcloud_file
 from drivefs.signin.foreign import read_foreign, usual_places
 from drivefs.signin.trial import info_of, try_and_keep
 
@@ -187,6 +187,7 @@ def _exchanged(consent: Consent, query: str) -> Granted:
 
 def _say_signed_in(name: str, email: str) -> None:
     option = "" if name == DEFAULT else f" --account {name}"
+    option += " --read-only" if find_sign_in(account=name).reads_only else ""
     told = _tell_mounts(name)
     then = f"{', '.join(told)} goes on" if told else f"'drivefs mount{option} FOLDER' mounts its Drive"
     click.echo(f"Signed in as {email} (account {name}): {then}.")

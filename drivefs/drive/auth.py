@@ -100,8 +100,16 @@ def load_credentials(path: Path) -> google.auth.credentials.Credentials:
     return Renewable(FileOrigin(path, HOW))
 
 
-def make_credentials(info: Info, source: object) -> google.auth.credentials.Credentials:
-    """Credentials of a sign-in. Raises `SignInNeeded` with one sentence that begins with `source`."""
+def scopes_to_ask(granted: object, *, read_only: bool) -> list[str]:
+    """What a sign-in that names its scopes with each token asks for: all of Drive, where nothing else was `granted`;
+    to read alone with `read_only`."""
+    scopes = [str(scope) for scope in granted] if isinstance(granted, list) and granted else [DRIVE_SCOPE]
+    return [SCOPES["readonly"] if read_only and scope == DRIVE_SCOPE else scope for scope in scopes]
+
+
+def make_credentials(info: Info, source: object, *, read_only: bool = False) -> google.auth.credentials.Credentials:
+    """Credentials of a sign-in. With `read_only` a service account's cannot write; what a person has granted to an
+    OAuth client cannot be narrowed. Raises `SignInNeeded` with one sentence that begins with `source`."""
     kind = info.get("type")
     keys = _KEYS.get(kind if isinstance(kind, str) else "")
     if keys is None:
@@ -114,7 +122,9 @@ def make_credentials(info: Info, source: object) -> google.auth.credentials.Cred
         if kind == "service_account":
             service: google.auth.credentials.Credentials = (
                 google.oauth2.service_account.Credentials.from_service_account_info(  # type: ignore[no-untyped-call]
-                    info, scopes=info.get("granted_scopes") or [DRIVE_SCOPE], subject=info.get("subject")
+                    info,
+                    scopes=scopes_to_ask(info.get("granted_scopes"), read_only=read_only),
+                    subject=info.get("subject"),
                 )
             )
             return _private(service, token_uri, source)
@@ -170,14 +180,15 @@ class Renewable(google.auth.credentials.Credentials):
     Only one thread at a time refreshes them (`Authorizer`).
     """
 
-    def __init__(self, origin: Origin) -> None:
-        """Raises `SignInNeeded` with one sentence for whatever is wrong with the sign-in."""
+    def __init__(self, origin: Origin, *, read_only: bool = False) -> None:
+        """`read_only` as in `make_credentials`. Raises `SignInNeeded` with one sentence for whatever is wrong with
+        the sign-in."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self._origin = origin
+        self._origin, self._read_only = origin, read_only
         self._take(origin.read())
 
     def _take(self, info: Info) -> None:
-        self._inner = make_credentials(info, self._origin)
+        self._inner = make_credentials(info, self._origin, read_only=self._read_only)
         self._info = info
         self.token, self.expiry = self._inner.token, self._inner.expiry
 

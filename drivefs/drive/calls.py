@@ -63,13 +63,21 @@ class Caller:
         patience_s: float,
         read_only: bool = False,
     ) -> None:
-        """`read_only`: nothing but GET ever goes out."""
+        """`read_only`: nothing but GET ever goes out, and of that nothing that takes the right to write."""
         self._read_only = read_only
         self._transport = transport
         self._authorizer = authorizer
         self._pacer = pacer
         self._random = random
         self._patience_s = patience_s
+
+    def check_writing(self) -> None:
+        """Raises QueueBlocked."""
+        if self._read_only:
+            raise QueueBlocked(
+                "The mount is read-only: what waits for Drive goes with the next mount that may write.",
+                reason="readOnlyMount",
+            )
 
     def exchange(
         self,
@@ -85,11 +93,8 @@ class Caller:
         `body` replaces the call's own.
         """
 
-        if self._read_only and call.method != "GET":
-            raise QueueBlocked(
-                "The mount is read-only: what waits for Drive goes with the next mount that may write.",
-                reason="readOnlyMount",
-            )
+        if call.method != "GET":
+            self.check_writing()
 
         def attempt(patience_s: float) -> Reply:
             with self._turn(way, patience_s):

@@ -219,6 +219,7 @@ class GoogleDrive:
     # --- writing ---
 
     def generate_ids(self, count: int) -> list[DriveId]:
+        self._caller.check_writing()  # it takes the right to write, though it is a GET
         return read_ids(read_json(self._ask(self._service.generate_ids(count)).body), count)
 
     def create(self, target: CreateTarget) -> RemoteFile:

@@ -11,7 +11,7 @@ from pathlib import Path
 import google.auth.credentials
 import google.auth.exceptions
 
-from drivefs.drive.auth import DRIVE_SCOPE, FileOrigin, Info, Renewable, Requests
+from drivefs.drive.auth import DRIVE_SCOPE, FileOrigin, Info, Renewable, Requests, scopes_to_ask
 from drivefs.drive.http import Transport
 from drivefs.errors import DriveError, SignInNeeded
 from drivefs.signin.accounts import DEFAULT, AccountOrigin, Accounts, login_command
@@ -68,17 +68,19 @@ def find_sign_in(
     account: str = DEFAULT,
     *,
     subject: str | None = None,
+    read_only: bool = False,
     accounts: Accounts | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Found:
     """The file `credentials`, the account, or for the default account application default credentials: the file of
     GOOGLE_APPLICATION_CREDENTIALS, gcloud's, or the virtual machine's own. `subject` is the person whom a service
-    account stands in for. Raises `SignInNeeded`."""
+    account stands in for. With `read_only` nothing more is asked for than to read, where that is asked for now: what
+    a person has granted before stays as it is. Raises `SignInNeeded`."""
     accounts = accounts or Accounts()
     if credentials is not None:
-        return _of_file(credentials, None, subject)
+        return _of_file(credentials, None, subject, read_only)
     if accounts.file(account).exists():
-        found = Renewable(AccountOrigin(accounts, account))
+        found = Renewable(AccountOrigin(accounts, account), read_only=read_only)
         email = found.info.get("account")
         endpoint = found.info.get("endpoint")
         who = f"{account}:{email}" if email else account
@@ -86,10 +88,10 @@ def find_sign_in(
     if account != DEFAULT:
         raise SignInNeeded(f"There is no account {account}: '{login_command(account)}' signs in.")
     if theirs := environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
-        return _of_file(Path(theirs), None, subject)
+        return _of_file(Path(theirs), None, subject, read_only)
     if (theirs_too := gcloud_file(environ)).exists():
-        return _of_file(theirs_too, f"run 'drivefs auth login', or '{GCLOUD_LOGIN}'", subject)
-    if _may_be_on_google(environ) and (machine := _of_this_machine()) is not None:
+        return _of_file(theirs_too, f"run 'drivefs auth login', or '{GCLOUD_LOGIN}'", subject, read_only)
+    if _may_be_on_google(environ) and (machine := _of_this_machine(read_only)) is not None:
         return machine
     if environ.get(_COLAB):
         raise SignInNeeded(
@@ -107,8 +109,8 @@ def gcloud_file(environ: Mapping[str, str] = os.environ) -> Path:
     return (Path(folder) if folder else Path.home() / ".config" / "gcloud") / "application_default_credentials.json"
 
 
-def _of_file(path: Path, way_out: str | None, subject: str | None) -> Found:
-    found = Renewable(FileOrigin(path, way_out, subject=subject))
+def _of_file(path: Path, way_out: str | None, subject: str | None, read_only: bool) -> Found:
+    found = Renewable(FileOrigin(path, way_out, subject=subject), read_only=read_only)
     info = found.info
     # A service account's own address says whose Drive it is only where it stands in for nobody.
     email = info.get("subject") or info.get("client_email") or info.get("account")
@@ -127,12 +129,14 @@ def _may_be_on_google(environ: Mapping[str, str]) -> bool:
         return False
 
 
-def _of_this_machine() -> Found | None:
+def _of_this_machine(read_only: bool) -> Found | None:
     """What the metadata server gives to all that runs here; None when it gives nothing."""
     import google.auth.compute_engine  # noqa: PLC0415 - seldom needed
 
     transport = Transport(connect_timeout_s=_METADATA_S, stall_timeout_s=_METADATA_S)
-    found = google.auth.compute_engine.Credentials(scopes=[DRIVE_SCOPE])  # type: ignore[no-untyped-call]
+    found = google.auth.compute_engine.Credentials(  # type: ignore[no-untyped-call]
+        scopes=scopes_to_ask(None, read_only=read_only)
+    )
     try:
         found.refresh(Requests(transport))  # type: ignore[no-untyped-call]
     except (google.auth.exceptions.GoogleAuthError, DriveError) as error:

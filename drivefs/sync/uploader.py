@@ -161,8 +161,8 @@ class Uploader:
                 wait_s = self.dispatch()
             except DrivefsError as error:
                 # Nothing was started; whatever it is (no room for the records, no IDs from Drive) may pass.
-                log.warning("Nothing can be published for now: %s", error)
-                self._note_pause(error)
+                paused = self._note_pause(error) is not None  # then `status` says so
+                log.log(logging.INFO if paused else logging.WARNING, "Nothing can be published for now: %s", error)
                 wait_s = 2.0
             journal.changed.wait(wait_s)
         with self._idle:

@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from drivefs.drive.auth import load_credentials
+from drivefs.drive.auth import SCOPES, load_credentials, scopes_to_ask
 from drivefs.drive.google import GoogleDrive
 from drivefs.emulator import Running
 from drivefs.errors import QueueBlocked, Refused
 from drivefs.model import CreateTarget, DriveId, Metadata, SessionUri, UpdateTarget
+from drivefs.signin.check import granted_scopes
+from drivefs.signin.find import find_sign_in
 from tests.contract.client_calls import Bytes
 from tests.emulator_support import Api
 
@@ -57,10 +59,11 @@ def test_client_tells_what_of_others_may_be_copied(drive: GoogleDrive, other: Ap
 def test_read_only_client_sends_nothing_that_writes(emulator: Running, api: Api) -> None:
     file_id = DriveId(api.file("file", b"content")["id"])
     drive = GoogleDrive(load_credentials(emulator.credentials_file), endpoint=emulator.endpoint, read_only=True)
-    created = CreateTarget(drive.generate_ids(1)[0], drive.root_id(), Metadata(name="new"))
+    created = CreateTarget(DriveId("new"), drive.root_id(), Metadata(name="new"))
     session = SessionUri(f"{emulator.endpoint}upload/drive/v3/files?upload_id=x")
     before = emulator.admin.counters()["requests"]
     writes: list[Callable[[], object]] = [
+        lambda: drive.generate_ids(1),
         lambda: drive.create(created),
         lambda: drive.update(UpdateTarget(file_id, Metadata(name="renamed"))),
         lambda: drive.trash(file_id),
@@ -79,3 +82,34 @@ def test_read_only_client_sends_nothing_that_writes(emulator: Running, api: Api)
     assert emulator.admin.counters()["requests"] == before
     assert b"".join(drive.download(file_id, 0, 7)) == b"content"
     drive.close()
+
+
+def test_service_account_of_a_read_only_mount_is_given_no_right_to_write(emulator: Running) -> None:
+    file = emulator.admin.service_account()
+    emulator.admin.put_file("file", b"content")
+    found = find_sign_in(file, subject="user@example.com", read_only=True)
+    # A client that would write, if Drive let it.
+    drive = GoogleDrive(found.credentials, endpoint=emulator.endpoint)
+    created = CreateTarget(DriveId("new"), drive.root_id(), Metadata(name="new"))
+    (item,) = drive.list_children([drive.root_id()]).files
+    for write in (lambda: drive.create(created), lambda: drive.trash(item.id)):
+        with pytest.raises(Refused) as refused:
+            write()
+        assert refused.value.reason == "insufficientPermissions"
+    assert b"".join(drive.download(item.id, 0, 7)) == b"content"
+    assert not granted_scopes(found) or not {SCOPES["full"], SCOPES["file"]} & set(granted_scopes(found))
+    drive.close()
+
+
+@pytest.mark.parametrize(
+    ("granted", "asked"),
+    [
+        (None, "readonly"),
+        ([SCOPES["full"]], "readonly"),
+        ([SCOPES["readonly"]], "readonly"),
+        ([SCOPES["file"]], "file"),
+    ],
+)
+def test_scopes_to_ask_of_a_read_only_mount_hold_no_right_to_write_all(granted: list[str] | None, asked: str) -> None:
+    assert scopes_to_ask(granted, read_only=True) == [SCOPES[asked]]
+    assert scopes_to_ask(granted, read_only=False) == (granted or [SCOPES["full"]])

@@ -3,6 +3,7 @@ nowhere, and two users of one machine who cannot read each other's anything."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pwd
@@ -23,6 +24,7 @@ import pytest
 from drivefs.mounts import find_mount_at
 from tests.browser import come_back
 from tests.mounting import KERNEL_PLAIN, Drive, Mounted, drive_at
+from tests.promises import fails_with
 from tests.signing_in import ANNE, BEN, LIMIT_S, read_link
 
 pytestmark = pytest.mark.skipif(KERNEL_PLAIN.why_not() is not None, reason=str(KERNEL_PLAIN.why_not()))
@@ -116,6 +118,34 @@ def secrets_of(drive: Drive) -> list[str]:
         found += [token for (token,) in connection.execute("SELECT token FROM tokens")]
     connection.close()
     return found
+
+
+def test_sign_in_to_read_alone_serves_a_read_only_mount_without_one_refusal(home: Home, drive: Drive) -> None:
+    home.login()
+    home.run("mount", home.path)
+    fault = drive.admin.add_fault("error", api="drive.files.create", status=403, reason="storageQuotaExceeded")
+    (home.path / "waits").write_text("for a mount that may write")
+    home.run("umount", home.path, "--no-wait")
+    drive.admin.clear_faults(fault)
+    drive.admin.put_file("models/a", b"theirs", account=ANNE)
+    assert "'drivefs mount --read-only FOLDER'" in home.login("--scope", "readonly")
+    before = len(drive.admin.requests())
+    home.run("mount", home.path, "--read-only")
+    assert (home.path / "models" / "a").read_bytes() == b"theirs"
+    with fails_with(errno.EROFS):
+        (home.path / "new").touch()
+    with fails_with(errno.EROFS):
+        os.setxattr(home.path / "models" / "a", "user.drivefs.starred", b"1")
+    assert "The mount is read-only; left in its cache" in home.run("flush", code=1)
+    home.run("refresh", home.path)
+    assert "left in" in home.run("umount", home.path)
+    asked = drive.admin.requests()[before:]
+    assert asked and not [each for each in asked if each["status"] in (401, 403)]
+    assert {each["verb"] for each in asked if not each["method"].startswith("oauth")} == {"GET"}
+    home.login("--scope", "full")
+    home.run("mount", home.path)
+    home.run("flush")
+    assert drive.admin.read_file("waits", account=ANNE) == b"for a mount that may write"
 
 
 def test_two_accounts_are_mounted_side_by_side(home: Home, drive: Drive) -> None:
