@@ -86,12 +86,12 @@ def test_read_only_client_sends_nothing_that_writes(emulator: Running, api: Api)
 
 def test_service_account_of_a_read_only_mount_is_given_no_right_to_write(emulator: Running) -> None:
     file = emulator.admin.service_account()
-    emulator.admin.put_file("file", b"content")
+    emulator.admin.put_file("to be read", b"content")
     found = find_sign_in(file, subject="user@example.com", read_only=True)
     # A client that would write, if Drive let it.
     drive = GoogleDrive(found.credentials, endpoint=emulator.endpoint)
     created = CreateTarget(DriveId("new"), drive.root_id(), Metadata(name="new"))
-    (item,) = drive.list_children([drive.root_id()]).files
+    (item,) = [file for file in drive.list_children([drive.root_id()]).files if file.name == "to be read"]
     for write in (lambda: drive.create(created), lambda: drive.trash(item.id)):
         with pytest.raises(Refused) as refused:
             write()

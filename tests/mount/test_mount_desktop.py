@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.mounting import KERNEL_PLAIN, Drive, Mounted, drive_at, mounted
+
+TOP = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,11 @@ chmod +x "$helper"
 mount -t fuse.drivefs drivefs "$3" -o "cache_dir=$4,endpoint=$5,credentials=$6,_netdev,nofail"
 echo by mount >"$3/by-mount"
 "$2" -P -m drivefs umount "$3"
+echo "default $3 fuse.drivefs cache_dir=$4,endpoint=$5,credentials=$6,_netdev,nofail 0 0" >"$1/fstab"
+mount --fstab "$1/fstab" "$3"
+echo by fstab >"$3/by-fstab"
+umount "$3"
+while "$2" -P -m drivefs status --json | grep -q '"pid": [0-9]'; do :; done
 """
 
 
@@ -81,6 +89,7 @@ def test_mount_command_and_fstab_know_drivefs(drive: Drive, tmp_path: Path) -> N
         timeout=100,
     )
     assert drive.admin.read_file("by-mount") == b"by mount\n"
+    assert drive.admin.read_file("by-fstab") == b"by fstab\n"
 
 
 def test_mount_tells_systemd_when_it_answers(drive: Drive, tmp_path: Path) -> None:
@@ -107,3 +116,87 @@ def test_mount_tells_systemd_when_it_answers(drive: Drive, tmp_path: Path) -> No
             assert os.path.ismount(mountpoint)
         finally:
             subprocess.run([*command, "umount", mountpoint], env=environment, check=True, timeout=60)
+
+
+_BY_SYSTEMD = r"""
+set -eu
+# A user's manager of our own, on a machine that may have booted without systemd; nobody else sees it.
+mount -t tmpfs tmpfs /run/systemd
+mkdir /run/systemd/system
+groups=""
+for above in /sys/fs/cgroup/systemd /sys/fs/cgroup/unified /sys/fs/cgroup; do
+    if [ -w "$above/cgroup.procs" ] && mkdir "$above/$1"; then
+        groups="$groups $above/$1"
+        echo $$ >"$above/$1/cgroup.procs"
+    fi
+done
+systemd=$(command -v /usr/lib/systemd/systemd /lib/systemd/systemd | head -n 1)
+"$systemd" --user &
+manager=$!
+leave() {
+    systemctl --user --no-block exit || true  # as at logout
+    wait $manager || true
+    for group in $groups; do
+        while read -r each; do echo "$each" >"${group%/*}/cgroup.procs"; done <"$group/cgroup.procs"
+        find "$group" -depth -type d -exec rmdir {} + || true
+    done
+}
+trap leave EXIT
+until systemctl --user is-system-running --wait 2>/dev/null; do kill -0 $manager; done
+
+systemctl --user enable --now drivefs
+mountpoint "$HOME/drive"
+systemctl --user show -p ActiveState -p MainPID -p Result drivefs
+echo before the stop >"$HOME/drive/before-the-stop"
+systemctl --user stop drivefs
+systemctl --user show -p ActiveState -p MainPID -p Result drivefs
+! mountpoint "$HOME/drive"
+ls -A "$HOME/drive"
+
+systemctl --user start drivefs
+echo before the logout >"$HOME/drive/before-the-logout"
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a manager of our own takes a control group and a namespace of our own")
+@pytest.mark.skipif(shutil.which("systemctl") is None, reason="systemd is not installed")
+def test_systemd_unit_mounts_and_flushes_at_stop_and_at_logout(drive: Drive, tmp_path: Path) -> None:
+    home, runtime = tmp_path / "home", tmp_path / "runtime"
+    command = home / ".local" / "bin" / "drivefs"
+    units = home / ".config" / "systemd" / "user"
+    for folder in (runtime, command.parent, units):
+        folder.mkdir(parents=True, mode=0o700)
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m drivefs "$@"\n')
+    command.chmod(0o755)
+    shutil.copy(TOP / "packaging" / "systemd" / "drivefs.service", units)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "DBUS_"))}
+    environment |= {
+        "HOME": str(home),
+        "XDG_RUNTIME_DIR": str(runtime),
+        "DRIVEFS_ENDPOINT": drive.running.endpoint,
+        "DRIVEFS_CREDENTIALS": str(drive.running.credentials_file),
+    }
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", _BY_SYSTEMD, "sh", f"drivefs-test-{os.getpid()}"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    states = [dict(line.split("=", 1) for line in part.splitlines()[:3]) for part in _shown(done.stdout)]
+    assert [(each["ActiveState"], each["Result"]) for each in states] == [
+        ("active", "success"),
+        ("inactive", "success"),
+    ]
+    assert states[0]["MainPID"] != "0", said
+    assert drive.admin.read_file("before-the-stop") == b"before the stop\n", said
+    assert drive.admin.read_file("before-the-logout") == b"before the logout\n", said
+
+
+def _shown(text: str) -> list[str]:
+    """What `systemctl show` has printed, each time."""
+    lines = [line for line in text.splitlines() if line.startswith(("ActiveState=", "MainPID=", "Result="))]
+    return ["\n".join(lines[at : at + 3]) for at in range(0, len(lines), 3)]

@@ -12,6 +12,20 @@ from tests.mounting import Drive, Mounted, Transport
 from tests.promises import fails_with
 
 
+def read_as(uid: int, path: Path) -> bytes:
+    """What a user reads, who need not be able to come here by the folders above; nothing where it is refused."""
+    top = os.open(path.parent.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        command = ["cat", f"/proc/self/fd/{top}/{path.parent.name}/{path.name}"]
+        done = subprocess.run(
+            command, user=uid, group=uid, extra_groups=[], pass_fds=[top], capture_output=True, check=False
+        )
+        assert done.returncode == 0 or b"Permission denied" in done.stderr
+    finally:
+        os.close(top)
+    return done.stdout
+
+
 def test_options_of_mount_8_hold(drive: Drive, transport: Transport, tmp_path: Path) -> None:
     api = Api(drive.running)
     folder = api.folder("shortcuts")
@@ -29,15 +43,19 @@ def test_options_of_mount_8_hold(drive: Drive, transport: Transport, tmp_path: P
         (line,) = [each for each in table if f" {mount.path} " in each]
         for option in ("noatime", "default_permissions", "allow_other"):
             assert option in line
+        if os.geteuid() == 0:
+            assert (read_as(1234, path / "file"), read_as(1235, path / "file")) == (b"content", b"")
         assert os.readlink(path / "to file") == "file"
         assert (path / "to file").read_bytes() == b"content"
         assert (path / "to file").lstat().st_size == len("file")
         found = subprocess.run(["find", "-L", path], capture_output=True, text=True, check=False)
         assert "loop" in found.stderr
         mount.umount()
-        mount.mount("-o", "ro")
+        mount.mount("-o", "ro,uid=1234")
         with fails_with(errno.EROFS):
             (path / "new").write_bytes(b"x")
+        if os.geteuid() == 0:
+            assert read_as(1234, path / "file") == b"", "without allow_other it is for who mounted"
         mount.umount()
         assert mount.complaints() == []
     finally:
