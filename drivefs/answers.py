@@ -150,6 +150,8 @@ class Answers:
                 "limit_bytes": self._room.limit_bytes,
                 "keep_free_bytes": self._room.keep_free_bytes,
                 "clean_bytes": self._store.content.clean_bytes(),
+                "damaged_blocks": self._store.content.damaged_blocks,
+                "mended_blocks": self._store.content.mended_blocks,
             },
         }
 
@@ -363,6 +365,8 @@ class Answers:
             "limit_bytes": self._room.limit_bytes,
             "keep_free_bytes": self._room.keep_free_bytes,
             "pins": found.pins,
+            "damaged_blocks": self._store.content.damaged_blocks,
+            "mended_blocks": self._store.content.mended_blocks,
             "waiting_files": left.jobs,
             "waiting_bytes": left.size_bytes,
         }

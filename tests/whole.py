@@ -229,7 +229,7 @@ class Whole:
         for file in self.store.content._opened.all():
             os.close(file.fd)
             file._fd = -1
-        self.store.content.close()
+        self.store.content.points.close()
         self.store.db.close()
         shutil.rmtree(self.folder)
 

@@ -2,8 +2,8 @@
 
 `--json` prints one object a command:
   show      whole_files, partial_files, bytes, limit_bytes, keep_free_bytes (of the disk), pins, and
-            waiting_files, waiting_bytes: not on Drive yet
-  verify    files, bytes (complete, with a checksum), dropped (damaged), in_use (damaged, and open just now)
+            waiting_files, waiting_bytes: not on Drive yet; damaged_blocks, mended_blocks: see `status`
+  verify    files, bytes (compared), dropped (damaged, or parts of them), in_use (damaged, and open just now)
   clear     freed_bytes
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from drivefs.cli.progress import FlushProgress, files_text, size_text
+from drivefs.cli.progress import FlushProgress, damage_text, files_text, size_text
 from drivefs.control import Json
 from drivefs.errors import UserError
 from drivefs.mounts import get_running
@@ -52,13 +52,16 @@ def show(path: Path | None, as_json: bool) -> None:
     click.echo(f"Limit      {size_text(result['limit_bytes'])}, and {kept_free} of the disk stay free")
     click.echo(f"Pinned     {result['pins']} files and folders")
     click.echo(f"Waiting    {files_text(result['waiting_files'], result['waiting_bytes'])} not on Drive yet")
+    if result["damaged_blocks"]:
+        click.echo(f"Damaged    {damage_text(result)}")
 
 
 @cache.command()
 @_mount
 @_json
 def verify(path: Path | None, as_json: bool) -> None:
-    """Compare every complete file with Drive's checksum; what is damaged is dropped, and fetched when it is read."""
+    """Compare every complete file with Drive's checksum, and parts of others with those of what came; what is damaged
+    is dropped, and fetched when it is read."""
     result = _ask(path, "verify", as_json)
     if result["in_use"]:
         raise UserError(f"{result['in_use']} damaged files are open: close them, and verify again.")

@@ -34,6 +34,15 @@ def size_text(size_bytes: float) -> str:
     return f"{size_bytes:.1f} TiB"
 
 
+def damage_text(cache: Json) -> str:
+    """What the disk was found to have damaged, of a mount's answer."""
+    damaged, mended = cache["damaged_blocks"], cache["mended_blocks"]
+    return (
+        f"{damaged} MiB of what Drive has too were damaged by the cache's disk since the mount began, {mended} are "
+        "right again: have the disk checked"
+    )
+
+
 def files_text(count: int, size_bytes: int) -> str:
     """`3 files (1.5 GiB)`."""
     return f"{count} file{'' if count == 1 else 's'} ({size_text(size_bytes)})"

@@ -27,7 +27,9 @@
     pause                   why nothing is sent, and when it is tried again: {reason, until}
     offline                 why Drive could not be asked for its changes
     quota                   of Drive: {total_bytes, free_bytes}
-    cache                   {limit_bytes, keep_free_bytes, clean_bytes}
+    cache                   {limit_bytes, keep_free_bytes, clean_bytes, damaged_blocks, mended_blocks}: of what Drive
+                            has too, MiB that the disk was found to have damaged since the mount began, and how many
+                            of these are right again, or gone until they are read
     error                   only where the cache cannot be read: a sentence
 """
 
@@ -40,7 +42,7 @@ from pathlib import Path
 
 import click
 
-from drivefs.cli.progress import FlushProgress, Shown, files_text, size_text, time_text
+from drivefs.cli.progress import FlushProgress, Shown, damage_text, files_text, size_text, time_text
 from drivefs.control import Ended, Json
 from drivefs.errors import CacheDamaged, SignInNeeded, TimedOut, UserError
 from drivefs.mounts import Running, get_running, reach, resolve, running
@@ -301,6 +303,8 @@ def _show(state: Json) -> None:
         f"  Cache      {size_text(cache['clean_bytes'])} of at most {size_text(cache['limit_bytes'])} kept in "
         f"{state['cache_dir']}"
     )
+    if cache["damaged_blocks"]:
+        click.echo(f"  Damaged    {damage_text(cache)}")
     if state["log"]:
         click.echo(f"  Log        {state['log']}")
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 
-from drivefs.model import FOLDER_MIME, DriveId, Inode, Kind, RemoteFile, SessionUri
+from drivefs.model import FOLDER_MIME, DriveId, Inode, Kind, RemoteFile, RevisionId, SessionUri
 from drivefs.store.claim import Claim
-from drivefs.store.generations import State
+from drivefs.store.generations import Base
 from drivefs.store.node import NOT_ON_DRIVE, Node
 from drivefs.store.points import Points
 from drivefs.store.queue import Barrier, Job
@@ -146,7 +146,8 @@ class Confirmed(Points):
         elif claim.superseded:
             return  # it was written again, and may wait again by now
         else:
-            self._content.mark(generation, State.CLEAN)
+            assert node.drive_id is not None  # Drive has answered by it
+            self._content.published(claim, Base(node.drive_id, node.revision or RevisionId("")))
         self._db.run(
             "UPDATE jobs SET generation = NULL, session = NULL, session_generation = NULL"
             " WHERE inode = ? AND generation = ?",

@@ -8,61 +8,23 @@ the first byte; the bytes outlive the process as soon as write(2) returns, and a
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from drivefs.errors import CacheDamaged, CacheFull, Changing, Superseded
 from drivefs.model import Generation, Inode
 from drivefs.store.claim import Claim
-from drivefs.store.content_file import ContentFile, OpenFiles
+from drivefs.store.content_file import ContentFile
+from drivefs.store.content_points import ContentPoints
+from drivefs.store.copies import COPY_LIMIT_BYTES, copy_bytes_of, is_written_elsewhere, settled_fingerprint
 from drivefs.store.db import Database
-from drivefs.store.disk import copy_bytes, is_open_for_writing, share_blocks, sync_disk
 from drivefs.store.generations import Base, Generations, State
+from drivefs.store.leftovers import Leftovers
+from drivefs.store.open_files import OpenFiles
 from drivefs.store.ranges import Ranges
-
-COPY_LIMIT_BYTES = 64 << 20
-"""Up to this size a generation that is on its way to Drive is copied when it is changed in place; above it the
-upload is given up for the newer content. The copy costs a system call some 50 ms at this size."""
 
 COPY_TRIES = 3
 """For a copy of a file that the kernel writes at the same time."""
-
-TICK_S = 0.02
-"""File times move in steps; the longest is 10 ms (a kernel with CONFIG_HZ_100)."""
-
-LET_GO_S = 1.0
-"""The kernel lets go of a mount's files within some milliseconds after it was taken away."""
-
-SYNC_ALL_ABOVE = 32
-"""More files than this are flushed by one syncfs(2) of the cache's disk: 1,000 small files must not cost 1,000
-flushes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What a sync point takes hold of when it begins."""
-
-    opened: list[ContentFile]
-    """With a use of each, so that none is closed under the flush."""
-    open: list[ContentFile]
-    """Those that were OPEN."""
-    written_unseen: frozenset[Generation]
-    closed: set[Generation]
-    """Closed, and not flushed since they were written."""
-    dropped: list[Generation]
-    all: bool
-    """Nobody knows what is flushed."""
-
-    @property
-    def any(self) -> bool:
-        """Whether there is anything to flush or to remove."""
-        return bool(self.all or self.closed or self.dropped or any(file.unsynced for file in self.opened))
-
-    def close(self) -> None:
-        for file in self.opened:
-            file.close()
 
 
 class ContentStore:
@@ -74,15 +36,9 @@ class ContentStore:
         folder.mkdir(mode=0o700, exist_ok=True)
         self._rows = Generations(db)
         self.sent_ahead = self._rows.sent_ahead
-        self._opened = OpenFiles(db, self._rows)
-        self._points = db.points
-        # Guarded by the database's lock:
-        self._dropped: list[Generation] = []  # since the last sync point began
-        self._unlinked: list[Generation] = []  # with their rows in `dropped` still there
-        self._clean_since: dict[Generation, int] = {}  # the sync point that was current when it became CLEAN
-        # What a process before this one has flushed is not known.
-        self._all_unsynced = self._rows.any_dirty()
-        self._folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._opened: OpenFiles[ContentFile] = OpenFiles(db, self._rows)
+        self.points = ContentPoints(db, self._rows, self._opened, folder)
+        self.leftovers = Leftovers(db, self._rows, self.points, folder)
 
     def _path(self, generation: Generation) -> Path:
         return self._folder / str(generation)
@@ -112,6 +68,8 @@ class ContentStore:
                 file.reach_point(empty=True)
                 if size_bytes:
                     os.ftruncate(fd, size_bytes)
+                file.kept_bytes = size_bytes if state is State.CLEAN else None
+                file.is_new()
             except OSError as error:
                 raise CacheFull(f"The cache cannot hold a new file: {error.strerror}.") from error
             file.unsynced = state is not State.CLEAN
@@ -120,7 +78,7 @@ class ContentStore:
     def _take_back(self, file: ContentFile) -> None:
         """The transaction that made a generation is undone: its number will be given again."""
         if self._opened.take_back(file):
-            self._unlink(file.generation)
+            self.points.unlink(file.generation)
 
     def open(self, generation: Generation) -> ContentFile:
         """A generation that exists; the caller closes it. Raises CacheDamaged."""
@@ -132,6 +90,7 @@ class ContentStore:
             row = self._rows.get(generation)
             base = self._rows.base(row)
             file = ContentFile(self._opened, generation, Inode(row["inode"]), State(row["state"]), base)
+            file.kept_bytes = row["size_bytes"] if file.state is not State.OPEN else None
             if base is not None:
                 file.ranges = self._rows.ranges(generation)
             try:
@@ -152,7 +111,7 @@ class ContentStore:
 
     def is_dirty(self, generation: Generation) -> bool:
         """Whether it is OPEN: written, or about to be."""
-        return self._rows.is_dirty(generation)
+        return self._rows.is_in(generation, State.OPEN)
 
     def is_claimed(self, generation: Generation) -> bool:
         """Whether an upload of it has begun. True only within the caller's transaction."""
@@ -205,7 +164,7 @@ class ContentStore:
         """
         for _ in range(COPY_TRIES if file.direct_writers else 1):
             with file.lock:
-                before = self._settled_fingerprint(file) if file.direct_writers else None
+                before = settled_fingerprint(file) if file.direct_writers else None
                 copy = self._copy(file, limit_bytes=None)
                 assert copy is not None
                 if before is None or before == file.fingerprint():
@@ -215,14 +174,6 @@ class ContentStore:
             self.discard(copy.generation)
             copy.close()
         raise Changing(f"Content file {file.generation} is written without a pause.")
-
-    @staticmethod
-    def _settled_fingerprint(file: ContentFile) -> tuple[int, int, int]:
-        """One that any later change shows in: maps are flushed, so that the next store into one is seen, and the
-        clock has moved on since the last change."""
-        os.fdatasync(file.fd)
-        time.sleep(max(0.0, min(TICK_S, TICK_S - (time.time() - file.fingerprint()[2] / 1e9))))
-        return file.fingerprint()
 
     def may_be_written(self, generation: Generation) -> bool:
         """Whether the kernel may still write it, though it is sealed."""
@@ -236,27 +187,26 @@ class ContentStore:
             file.note_change(flush=file.must_note(0))
         with self._db.transaction_lock():
             file.direct_writers += count
+            if count > 0:
+                file.suspend_checks()
+            elif not file.direct_writers and file.state is State.CLEAN:
+                self._resume_checks(file)
             file.was_direct = True
             file.unsynced = True
 
     def _copy(self, file: ContentFile, limit_bytes: int | None = COPY_LIMIT_BYTES) -> ContentFile | None:
-        size = file.size_bytes
         copy = self._add(file.inode, State.OPEN, 0, file.base)
         copy.ranges = Ranges(file.ranges)
+        copy.copy_checksums(file)
+        copied = False
         try:
-            share_blocks(file.fd, copy.fd)
-        except OSError:
-            # This filesystem does not share blocks between files.
-            if limit_bytes is not None and size > limit_bytes:
+            copied = copy_bytes_of(file, copy, limit_bytes)
+        finally:
+            if not copied:
                 self.discard(copy.generation)
                 copy.close()
-                return None
-            try:
-                copy_bytes(file.fd, copy.fd, size)
-            except OSError as error:
-                self.discard(copy.generation)
-                copy.close()
-                raise CacheFull(f"The cache has no room for a copy: {error.strerror}.") from error
+        if not copied:
+            return None
         if copy.base is not None:
             copy.save_ranges()
         return copy
@@ -264,12 +214,7 @@ class ContentStore:
     def is_written_elsewhere(self, generation: Generation) -> bool:
         """Whether somebody writes a generation that is not open here: a program that had it open by passthrough when
         the processes of its mount died. What the kernel has only not let go of yet is waited for."""
-        end_s = time.monotonic() + LET_GO_S
-        while is_open_for_writing(self._path(generation)):
-            if time.monotonic() > end_s:
-                return True
-            time.sleep(TICK_S)
-        return False
+        return is_written_elsewhere(self._path(generation))
 
     def detach(self, file: ContentFile) -> ContentFile:
         """A copy that only we write, in place of a generation that others write too; the caller's use goes over to
@@ -295,7 +240,28 @@ class ContentStore:
                 self._db.if_undone(lambda: setattr(file, "state", before))
             self._rows.mark(generation, state)
             if state is State.CLEAN:
-                self._clean_since[generation] = self._points.current
+                self.points.became_clean(generation)
+
+    def leave_unchanged(self, file: ContentFile) -> None:
+        """OPEN → CLEAN: nothing was written to it after all."""
+        with self._db.transaction():
+            file.forget_fingerprint()
+            self.mark(file.generation, State.CLEAN)
+            file.kept_bytes = file.size_bytes
+            if not file.direct_writers:
+                self._resume_checks(file)
+
+    def _resume_checks(self, file: ContentFile) -> None:
+        """It was opened for writing, and is a copy of Drive's again."""
+        with self._db.transaction():
+            file.resume_checks()
+            file.save_checksums()
+
+    def published(self, claim: Claim, source: Base) -> None:
+        """SEALED → CLEAN: Drive has it, as this revision."""
+        with self._db.transaction():
+            self.mark(claim.generation, State.CLEAN)
+            claim.keep_checksums(source)
 
     def supersede(self, generation: Generation) -> None:
         """Take a generation back from its upload, if there is one under way."""
@@ -303,6 +269,10 @@ class ContentStore:
             file = self._opened.find(generation)
             if file is not None:
                 file.claim_epoch += 1
+
+    def is_copy(self, generation: Generation) -> bool:
+        """Whether it is CLEAN: Drive has all of it."""
+        return self._rows.is_in(generation, State.CLEAN)
 
     def state(self, generation: Generation) -> State:
         """Raises CacheDamaged when there is no such generation."""
@@ -314,9 +284,15 @@ class ContentStore:
 
     def _set_state(self, file: ContentFile, state: State) -> None:
         with self._db.transaction():
-            self._rows.set_state(file.generation, state, file.size_bytes)
+            size_bytes = file.size_bytes
+            self._rows.set_state(file.generation, state, size_bytes)
             before, file.state = file.state, state
             self._db.if_undone(lambda: setattr(file, "state", before))
+            file.kept_bytes = None if state is State.OPEN else size_bytes
+            if state is State.SEALED:
+                file.drop_suspended()
+            if file.base is None or state is State.OPEN:
+                file.save_checksums()
 
     def sealed_bytes(self, generation: Generation) -> int:
         """The size that it had when it was sealed. Raises CacheDamaged when there is no such generation."""
@@ -342,39 +318,6 @@ class ContentStore:
     def set_size(self, generation: Generation, size_bytes: int) -> None:
         self._rows.set_size(generation, size_bytes)
 
-    # --- recovery: nobody else has entered yet ---
-
-    def cut(self, generation: Generation, size_bytes: int) -> None:
-        """Drop what lies behind `size_bytes`, if anything does."""
-        status = self.find_status(generation)
-        if status is not None and status.st_size > size_bytes:
-            os.truncate(self._path(generation), size_bytes)
-            os.utime(self._path(generation), ns=(status.st_atime_ns, status.st_mtime_ns))
-
-    def remove_fetched(self, changed: frozenset[Generation]) -> None:
-        """After a power cut: forget the CLEAN content that was only fetched, which nobody has flushed; what is in
-        `changed` becomes an orphan, for it may have something new too."""
-        for generation in self._rows.fetched():
-            with self._db.transaction():
-                self._rows.forget(generation)
-                if generation not in changed:
-                    self._db.after_commit(lambda generation=generation: self._unlink(generation))  # type: ignore[misc]
-        for generation in self._rows.clean():
-            if generation in changed or self.find_status(generation) is None:
-                self._rows.forget(generation)
-
-    def unlink_dropped(self) -> None:
-        """Remove the files that no sync point has seen to."""
-        for generation in self._rows.dropped():
-            self._dropped = [each for each in self._dropped if each != generation]
-            self._unlink(generation)
-            self._unlinked.append(generation)
-
-    def orphans(self) -> list[Path]:
-        """Files that no record knows."""
-        known = self._rows.all()
-        return [Path(entry.path) for entry in os.scandir(self._folder) if entry.name not in known]
-
     # --- room ---
 
     def discard(self, generation: Generation) -> None:
@@ -383,8 +326,7 @@ class ContentStore:
         with self._db.transaction():
             self._rows.drop(generation)
             self.supersede(generation)
-            self._dropped.append(generation)
-            self._db.if_undone(lambda: self._dropped.remove(generation))
+            self.points.drop(generation)
 
     def clean_bytes(self) -> int:
         """How much of the disk the clean generations take."""
@@ -397,6 +339,16 @@ class ContentStore:
         """How many generations are open and changed, and their bytes."""
         sizes = [file.size_bytes for file in self._opened.all() if file.state is State.OPEN]
         return len(sizes), sum(sizes)
+
+    @property
+    def damaged_blocks(self) -> int:
+        """How many blocks of what Drive has the disk was found to have damaged, since this process began."""
+        return self._opened.damaged_blocks
+
+    @property
+    def mended_blocks(self) -> int:
+        """How many of them are right again, or not here any more."""
+        return self._opened.mended_blocks
 
     @property
     def filled_bytes(self) -> int:
@@ -414,13 +366,8 @@ class ContentStore:
         return (
             file
             for file in self._opened.all()
-            if file.base is not None and not self._is_needed(file.generation) and file.use()
+            if file.base is not None and not self.points.is_needed(file.generation) and file.use()
         )
-
-    def _is_needed(self, generation: Generation) -> bool:
-        """Whether it became CLEAN after the last sync point: for that one it still waits for Drive."""
-        last = self._points.last
-        return self._clean_since.get(generation, -1) >= (last.number if last is not None else 0)
 
     def growing(self, size_bytes: int) -> list[ContentFile]:
         """The OPEN generations of which at least that much is written from the beginning on."""
@@ -432,97 +379,12 @@ class ContentStore:
         """Forget a CLEAN generation and its bytes unless somebody has it open; whether it is gone. What became CLEAN
         after the last sync point stays: a power cut would have it sent again."""
         with self._db.transaction(), self._opened.lock:
-            if self._opened.find(generation) is not None or self._is_needed(generation):
+            if self._opened.find(generation) is not None or self.points.is_needed(generation):
                 return False
             self._rows.remove(generation)
-            self._db.after_commit(lambda: self._unlink(generation))
+            self._db.after_commit(lambda: self.points.unlink(generation))
             return True
-
-    def _unlink(self, generation: Generation) -> None:
-        self._path(generation).unlink(missing_ok=True)
 
     def least_recently_used(self) -> list[tuple[Generation, Inode, int]]:
         """Clean generations as (generation, inode, bytes here), the one not used for longest first."""
         return self._rows.least_recently_used()
-
-    # --- sync points ---
-
-    def begin_point(self) -> Held:
-        """Take hold of what a sync point must flush; the caller holds the database's lock, gives it to `flush`, and
-        closes it."""
-        opened = [file for file in self._opened.all() if file.use()]
-        with self._opened.lock:
-            closed, self._opened.closed_unsynced = self._opened.closed_unsynced, set()
-        dropped, self._dropped = self._dropped, []
-        return Held(
-            opened,
-            [file for file in opened if file.state is State.OPEN],
-            frozenset(file.generation for file in opened if file.direct_writers),
-            closed,
-            dropped,
-            self._all_unsynced,
-        )
-
-    def forget_unlinked(self) -> None:
-        """What the last sync point unlinked is no longer noted: this one makes that durable too."""
-        if self._unlinked:
-            self._rows.forget_dropped(self._unlinked)
-            self._db.after_commit(self._unlinked.clear)
-
-    def flush(self, held: Held) -> dict[Generation, int]:
-        """Flush what was written before the point; returns the sizes of the OPEN ones as of then. Holds no lock while
-        it waits. Raises CacheDamaged; the next one flushes it all again."""
-        # Who was writing when the point began is done when its lock can be had, so that is flushed too.
-        sizes = {file.generation: file.reach_point() for file in held.open}
-        unsynced = [file for file in held.opened if file.begin_sync()]
-        try:
-            if held.all or len(held.closed) + len(unsynced) > SYNC_ALL_ABOVE:
-                sync_disk(self._folder_fd)
-            else:
-                for file in unsynced:
-                    os.fsync(file.fd)
-                for generation in held.closed:
-                    self._sync_closed(generation)
-                os.fsync(self._folder_fd)
-        except OSError as error:
-            for file in unsynced:
-                file.unsynced = True
-            raise CacheDamaged(f"The cache could not be flushed to the disk: {error.strerror}.") from error
-        return sizes
-
-    def end_point(self, held: Held) -> None:
-        """The point is on the disk: what was dropped before it goes."""
-        if held.all:
-            self._all_unsynced = False
-        for generation in held.dropped:
-            self._unlink(generation)
-        last = self._points.last
-        with self._db.transaction_lock():
-            self._unlinked += held.dropped
-            if last is not None:
-                self._clean_since = {each: at for each, at in self._clean_since.items() if at >= last.number}
-
-    def give_back(self, held: Held) -> None:
-        """The point has failed: the next one sees to all of it."""
-        with self._db.transaction_lock():
-            self._dropped = held.dropped + self._dropped
-            with self._opened.lock:
-                self._opened.closed_unsynced |= held.closed
-
-    @property
-    def has_room_coming(self) -> bool:
-        """Whether the next sync point makes room."""
-        return bool(self._dropped or self._clean_since)
-
-    def _sync_closed(self, generation: Generation) -> None:
-        try:
-            fd = os.open(self._path(generation), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return  # discarded meanwhile
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-
-    def close(self) -> None:
-        os.close(self._folder_fd)

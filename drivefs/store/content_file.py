@@ -10,14 +10,14 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import threading
 from collections.abc import Callable
 
 from drivefs.errors import CacheDamaged, CacheFull, NoSpace, Superseded
 from drivefs.model import Generation, Inode
-from drivefs.store.db import Database
+from drivefs.store.checked_file import CheckedFile
 from drivefs.store.disk import data_from_start, punch_hole, start_writeback, write_all
-from drivefs.store.generations import Base, Generations, State
+from drivefs.store.generations import Base, State
+from drivefs.store.open_files import Fingerprint, OpenFiles
 from drivefs.store.parts import Parts
 from drivefs.store.ranges import Ranges
 
@@ -27,160 +27,37 @@ COPIED_AT_ONCE_BYTES = 64 << 20
 """Where the disk has to copy them, that takes some 50 ms, and others who use the file wait for it."""
 
 
-class OpenFiles:
-    """The generations that somebody has open, each by one ContentFile."""
-
-    def __init__(self, db: Database, rows: Generations) -> None:
-        self.rows = rows
-        self.points = db.points
-        self._db = db
-        self.lock = threading.RLock()
-        self._files: dict[Generation, ContentFile] = {}  # guarded by lock
-        # Both only ever grow, and more or less tell how much there was:
-        self.filled_bytes = 0
-        self.sent_bytes = 0
-        self.closed_unsynced: set[Generation] = set()  # guarded by lock
-
-    def all(self) -> list[ContentFile]:
-        with self.lock:
-            return list(self._files.values())
-
-    def find(self, generation: Generation) -> ContentFile | None:
-        with self.lock:
-            return self._files.get(generation)
-
-    def find_used(self, generation: Generation) -> ContentFile | None:
-        """With one more use of it, for the caller to give back."""
-        with self.lock:
-            file = self._files.get(generation)
-            if file is not None:
-                file._users += 1
-            return file
-
-    def add(self, file: ContentFile, fd: int) -> ContentFile:
-        """Enter a generation that was opened as `fd`; returns the first one that entered it, with one more use."""
-        with self.lock:
-            first = self._files.setdefault(file.generation, file)
-            first._users += 1
-            if first is file:
-                file._fd = fd
-        if first is not file:
-            os.close(fd)
-        return first
-
-    def take_back(self, file: ContentFile) -> bool:
-        """Take out a file whose making was undone; whether it had been opened."""
-        with self.lock:
-            self._files.pop(file.generation, None)
-            file._users = 0
-            fd, file._fd = file._fd, -1
-        if fd >= 0:
-            os.close(fd)
-        return fd >= 0
-
-    def use(self, file: ContentFile) -> bool:
-        """What ContentFile.use does."""
-        with self.lock:
-            if not file._users:
-                return False
-            file._users += 1
-            return True
-
-    def release(self, file: ContentFile) -> None:
-        """What ContentFile.close does."""
-        # The database's lock keeps those who open it anew from reading its ranges before they are saved.
-        with self._db.transaction_lock():
-            with self.lock:
-                file._users -= 1
-                if file._users or file._fd < 0:
-                    return
-                self._files.pop(file.generation, None)
-                if file.unsynced:
-                    self.closed_unsynced.add(file.generation)
-            if file.state is State.CLEAN:
-                with self._db.transaction():
-                    if self.rows.used(file.generation) and file.base is not None:
-                        file.save_ranges()
-        os.close(file._fd)
-
-    def release_claim(self, file: ContentFile) -> None:
-        """What Claim.close does."""
-        with self._db.transaction_lock():
-            file.claims -= 1
-        file.close()
-
-    def mark_whole(self, file: ContentFile) -> None:
-        """What ContentFile.mark_whole does."""
-        with file.lock, self._db.transaction():
-            file.base = None
-            self.rows.mark_whole(file.generation)
-
-
-class ContentFile:
-    """One generation, opened once for all who use it.
-
-    `lock` guards `base` and `ranges` and orders writes against fills; it is held for one disk access at most.
-    """
+class ContentFile(CheckedFile):
+    """One generation, opened once for all who use it: what is written to it, and what is filled in from Drive."""
 
     def __init__(
-        self, opened: OpenFiles, generation: Generation, inode: Inode, state: State, base: Base | None
+        self,
+        opened: OpenFiles[ContentFile],
+        generation: Generation,
+        inode: Inode,
+        state: State,
+        base: Base | None,
     ) -> None:
-        self.generation = generation
-        self.inode = inode
-        self.lock = threading.RLock()
-        self._opened = opened
-        self._fd = -1
-        self._users = 0  # guarded by OpenFiles.lock
+        super().__init__(opened, generation, inode, state, base)
         # Guarded by lock:
-        self.base = base  # None: every byte that the file has is right
-        self.ranges = Ranges()  # meaningful while base is set
-        self.fetched_bytes = 0  # of `ranges`, from Drive since they were saved
         self._parts = Parts()  # what of an incomplete one was used last
-        self.punched = 0  # how often parts of it were given back to the disk
-        self.unsynced = False
         self.front_bytes: int | None = None  # written from the beginning on; None: it did not begin empty
         self._ahead_bytes: int | None = None  # of these, how many have left for Drive; None: no session has any
         self._point = -1  # the sync point that `_point_bytes` belongs to
         self._point_bytes = 0  # its size then: what lies below changes in place
         self._noted = -1  # the sync point after which its change in place is noted
-        self._was_clean_as: tuple[int, int, int] | None = None  # what `fingerprint` was when CLEAN became OPEN
+        self._was_clean_as: Fingerprint | None = None  # what `fingerprint` was when CLEAN became OPEN
         # Guarded by the database's lock:
         self.direct_writers = 0  # through whom the kernel may write it, unseen
         self.was_direct = False  # there was one
-        self.state = state
-        self.claims = 0
         self.claim_epoch = 0  # grows when the content is taken back from uploads
-
-    @property
-    def fd(self) -> int:
-        """The open file, for those who hand it to the kernel."""
-        return self._fd
-
-    @property
-    def users(self) -> int:
-        """How many uses of it there are at this moment."""
-        return self._users
-
-    @property
-    def size_bytes(self) -> int:
-        return os.fstat(self._fd).st_size
-
-    @property
-    def mtime_ns(self) -> int:
-        return os.fstat(self._fd).st_mtime_ns
 
     def set_mtime(self, mtime_ns: int) -> None:
         """Not a change of the content: what was untouched before is so afterwards."""
         untouched = self.untouched
-        os.utime(self._fd, ns=(mtime_ns, mtime_ns))
+        super().set_mtime(mtime_ns)
         if untouched:
             self.watch()
-
-    def fingerprint(self) -> tuple[int, int, int]:
-        """Differs after any write that came after an earlier call: the kernel gives those a later time (since Linux
-        6.13 always, before if they are a tick of some 4 ms apart). Stores into a map count once they are flushed."""
-        status = os.fstat(self._fd)
-        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
     def watch(self) -> None:
         """From now on tell by `untouched` whether the content was changed."""
@@ -193,13 +70,6 @@ class ContentFile:
 
     def forget_fingerprint(self) -> None:
         self._was_clean_as = None
-
-    def gaps(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """What of [start, stop) must be fetched before it can be read."""
-        with self.lock:
-            if self.base is None:
-                return []
-            return self.ranges.gaps(start, min(stop, self.size_bytes))
 
     def read(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes. The caller has filled the gaps, and reads again when `punched` has changed since
@@ -252,6 +122,7 @@ class ContentFile:
                 self.lose_ahead()
             size = self.size_bytes
             done = 0
+            self._begin_change(min(offset, size), offset + length)
             if self.base is not None and offset + length > size:
                 # The base has nothing to say of what lies beyond the end: recorded before it comes to be, or a crash
                 # between would have it asked for.
@@ -264,6 +135,7 @@ class ContentFile:
                     raise CacheFull("The disk of the cache is full.") from error
                 raise CacheDamaged(f"Content file {self.generation} cannot be written: {error}.") from error
             finally:
+                self._end_change()
                 self.unsynced = True
                 if self.front_bytes is not None and offset <= self.front_bytes:
                     self.front_bytes = max(self.front_bytes, offset + done)
@@ -297,12 +169,15 @@ class ContentFile:
                 self.save_ranges()
             elif self.base is not None:
                 self._record(old, size)  # before it grows, as in write
+            self._begin_change(min(old, size), max(old, size))
             try:
                 os.ftruncate(self._fd, size)
             except OSError as error:
                 why = f"The cache cannot hold a file of {size} bytes: {error.strerror}."
                 # No room that is made would help a file that is too large for the disk's format.
                 raise (CacheFull(why) if error.errno in (errno.ENOSPC, errno.EDQUOT) else NoSpace(why)) from error
+            finally:
+                self._end_change()
             self.unsynced = True
 
     def reach_point(self, *, empty: bool = False) -> int:
@@ -336,19 +211,11 @@ class ContentFile:
         self.ranges.add(start, stop)
         self.save_ranges()
 
-    def save_ranges(self) -> None:
-        """Note which ranges are here."""
-        self._opened.rows.save_ranges(self.generation, self.ranges)
-        self.fetched_bytes = 0
-
-    def mark_whole(self) -> None:
-        """Every byte is here: nothing of it needs the base any more."""
-        self._opened.mark_whole(self)
-
     def empty(self) -> None:
         """What was fetched of a CLEAN generation is wrong: nothing of it is here any more."""
         with self.lock:
             self.ranges = Ranges()
+            self.forget_checksums()
             self.save_ranges()
 
     def fill(self, offset: int, data: bytes, *, settle: bool = True) -> None:
@@ -360,17 +227,22 @@ class ContentFile:
             if self.base is None:
                 return
             mtime_ns = self.mtime_ns
+            self.damaged(offset, offset + len(data))  # or its checksum would be made right for what lies beside
+            self._look()
             for start, stop in self.gaps(offset, offset + len(data)):
+                piece = memoryview(data)[start - offset : stop - offset]
                 try:
-                    write_all(self._fd, memoryview(data)[start - offset : stop - offset], start)
+                    write_all(self._fd, piece, start)
                 except OSError as error:
                     raise CacheFull(f"The cache has no room for what is read: {error.strerror}.") from error
+                self._filled(start, piece)
                 self.ranges.add(start, stop)
                 self.fetched_bytes += stop - start
                 self._opened.filled_bytes += stop - start
                 self._parts.use(start, stop)
             if self.state is not State.CLEAN:
                 self.unsynced = True
+            self._changed()
             if self.state is State.OPEN:
                 self.set_mtime(mtime_ns)
             if settle and self.ranges.covers(0, self.size_bytes):
@@ -393,6 +265,8 @@ class ContentFile:
                 return 0
             # First the record, then the bytes: whoever has read zeros sees that it has changed.
             self.punched += 1
+            for start, stop in dropped:
+                self._begin_change(start, stop)
             self.save_ranges()
             try:
                 for start, stop in dropped:
@@ -400,6 +274,8 @@ class ContentFile:
             except OSError:
                 log.info("The disk of the cache cannot take parts of a file back.", exc_info=True)
                 return 0
+            finally:
+                self._end_change()
             return freed
 
     # --- what leaves for Drive while it is written ---
@@ -448,11 +324,3 @@ class ContentFile:
         with self.lock:
             unsynced, self.unsynced = self.unsynced, self.direct_writers > 0
             return unsynced
-
-    def use(self) -> bool:
-        """Take one more use of it, given back by `close`; False when the last one was given back already."""
-        return self._opened.use(self)
-
-    def close(self) -> None:
-        """Give back one use of it."""
-        self._opened.release(self)

@@ -112,6 +112,7 @@ class Generations:
         with self._db.transaction():
             self._db.run("DELETE FROM generations WHERE generation = ?", (generation,))
             self._db.run("DELETE FROM ranges WHERE generation = ?", (generation,))
+            self.forget_checksums(generation)
             self.sent_ahead.forget(generation)
 
     def base(self, row: sqlite3.Row) -> Base | None:
@@ -129,6 +130,30 @@ class Generations:
             self._db.run("DELETE FROM ranges WHERE generation = ?", (generation,))
             for start, stop in ranges:
                 self._db.run("INSERT INTO ranges VALUES (?, ?, ?)", (generation, start, stop))
+
+    def checksums(self, generation: Generation) -> tuple[Base, bytes] | None:
+        """The revision whose blocks it has, and their checksums (store.blocks)."""
+        row = self._db.row("SELECT drive_id, revision, digests FROM checksums WHERE generation = ?", (generation,))
+        return None if row is None else (Base(DriveId(row[0]), RevisionId(row[1])), row[2])
+
+    def save_checksums(self, generation: Generation, source: Base, digests: bytes) -> None:
+        self._db.run(
+            "INSERT OR REPLACE INTO checksums VALUES (?, ?, ?, ?)",
+            (generation, source.drive_id, source.revision, digests),
+        )
+
+    def forget_checksums(self, generation: Generation) -> None:
+        self._db.run("DELETE FROM checksums WHERE generation = ?", (generation,))
+
+    def lose(self, generation: Generation, base: Base) -> None:
+        """Nothing of a CLEAN one is here any more; its bytes come from `base`."""
+        with self._db.transaction():
+            self.forget_checksums(generation)
+            self._db.run("DELETE FROM ranges WHERE generation = ?", (generation,))
+            self._db.run(
+                "UPDATE generations SET whole = 0, base_id = ?, base_revision = ? WHERE generation = ?",
+                (base.drive_id, base.revision, generation),
+            )
 
     def mark_whole(self, generation: Generation) -> None:
         with self._db.transaction():
@@ -162,10 +187,10 @@ class Generations:
     def set_size(self, generation: Generation, size_bytes: int) -> None:
         self._db.run("UPDATE generations SET size_bytes = ? WHERE generation = ?", (size_bytes, generation))
 
-    def is_dirty(self, generation: Generation) -> bool:
-        """Whether it is OPEN: written, or about to be."""
+    def is_in(self, generation: Generation, state: State) -> bool:
+        """Whether it exists, and is in this state."""
         row = self._db.row("SELECT state FROM generations WHERE generation = ?", (generation,))
-        return row is not None and State(row[0]) is State.OPEN
+        return row is not None and State(row[0]) is state
 
     def is_whole(self, generation: Generation) -> bool:
         """Whether every byte of it is here."""

@@ -36,8 +36,7 @@ class Journal(Confirmed):
 
     def leave_unchanged(self, file: ContentFile) -> None:
         """What was opened for writing and not changed is a copy of Drive's again: there is nothing to send."""
-        file.forget_fingerprint()
-        self._content.mark(file.generation, State.CLEAN)
+        self._content.leave_unchanged(file)
 
     def start_anew(self, node: Node) -> ContentFile:
         """A new, empty, open generation for a node that is truncated to nothing; the caller closes it.

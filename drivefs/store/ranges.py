@@ -73,6 +73,13 @@ class Ranges:
         at = bisect_right(self._starts, start) - 1
         return at >= 0 and self._stops[at] >= stop
 
+    def within(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """What of [start, stop) is here."""
+        first = bisect_right(self._stops, start)
+        last = bisect_left(self._starts, stop)
+        met = zip(self._starts[first:last], self._stops[first:last], strict=True)
+        return [(max(a, start), min(b, stop)) for a, b in met] if start < stop else []
+
     def gaps(self, start: int, stop: int) -> list[tuple[int, int]]:
         """What of [start, stop) is not here."""
         found: list[tuple[int, int]] = []

@@ -59,7 +59,7 @@ def recover(
     changed: frozenset[Generation] = frozenset()
     if db.was_cut:
         changed = db.points.changed
-        content.remove_fetched(changed)
+        content.leftovers.distrust(changed)
         _cut_what_was_appended(db, content)
     left: dict[Inode, Generation] = {}
     with db.transaction():
@@ -117,7 +117,7 @@ def _cut_what_was_appended(db: Database, content: ContentStore) -> None:
         size_bytes = row["size_bytes"]
         if State(row["state"]) is State.OPEN:
             size_bytes = point.sizes.get(generation, size_bytes)
-        content.cut(generation, size_bytes)
+        content.leftovers.cut(generation, size_bytes)
 
 
 def _seal(
@@ -179,8 +179,8 @@ def _hold(db: Database, nodes: Nodes, journal: Journal, changed: frozenset[Gener
 
 
 def _quarantine_orphans(db: Database, content: ContentStore, quarantine: Quarantine) -> int:
-    content.unlink_dropped()
-    orphans = content.orphans()
+    content.points.unlink_dropped()
+    orphans = content.leftovers.orphans()
     paths = _paths(db.ahead, {path.name for path in orphans}) if db.ahead is not None else {}
     for path in orphans:
         reason = CUT if db.was_cut else DAMAGED if db.ahead is not None else UNKNOWN

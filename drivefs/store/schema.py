@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 11
+SCHEMA_VERSION = 12
 
 STEPS: dict[int, str] = {
     4: "DROP INDEX IF EXISTS nodes_by_name",  # what is frozen shares its name with what is shown
@@ -112,6 +112,13 @@ CREATE TABLE ranges (                -- of generations that are not whole: what 
     stop       INTEGER NOT NULL,
     PRIMARY KEY (generation, start)
 ) WITHOUT ROWID;
+
+CREATE TABLE checksums (             -- of sealed and clean generations: what of them is a copy of what Drive has
+    generation INTEGER PRIMARY KEY,
+    drive_id   TEXT NOT NULL,        -- of this file …
+    revision   TEXT NOT NULL,        -- … in this revision
+    digests    BLOB NOT NULL         -- store.blocks: 8 bytes a MiB, of what of that is here; zeros: it has none
+);
 
 CREATE TABLE jobs (                  -- what Drive does not have yet: at most one row a node
     inode       INTEGER PRIMARY KEY,

@@ -16,7 +16,7 @@ from drivefs.store import salvage
 from drivefs.store.content import ContentStore
 from drivefs.store.content_file import ContentFile
 from drivefs.store.db import Database
-from drivefs.store.generations import Base
+from drivefs.store.generations import Base, State
 from drivefs.store.habits import Habits
 from drivefs.store.journal import Journal
 from drivefs.store.news import News
@@ -112,6 +112,32 @@ class Store:
             self.nodes.update(node.inode, generation=file.generation)
             return file
 
+    def content_of(self, node: Node) -> ContentFile:
+        """What a node reads, which may have to be fetched; the caller closes it. A content file that is missing is
+        fetched anew where Drive has it. Raises CacheDamaged, CacheFull."""
+        with self.db.transaction():
+            if node.generation is None:
+                return self.remote_content(node)
+            try:
+                return self.content.open(node.generation)
+            except CacheDamaged as error:
+                if node.export is not None or not self.content.is_copy(node.generation):
+                    raise
+                log.warning("What was kept of inode %d is fetched again: %s", node.inode, error)
+                self.content.discard(node.generation)
+                return self.remote_content(node)
+
+    def lose_content(self, file: ContentFile) -> None:
+        """A complete copy of what Drive has is wrong, nobody knows where: all of it is fetched again. Raises
+        CacheDamaged where it is not known from where."""
+        with file.lock, self.db.transaction():
+            node = self.nodes.find(file.inode)
+            if file.state is not State.CLEAN or file.base is not None:
+                return
+            if node is None or node.drive_id is None or node.generation != file.generation:
+                raise CacheDamaged(f"Content file {file.generation} is damaged, and not on Drive any more.")
+            file.lose_all(Base(node.drive_id, node.revision or RevisionId("")))
+
     def evict(self, room_bytes: int) -> int:
         """Drop clean content that is not pinned, least recently used first, until `room_bytes` are freed or none is
         left: files that nobody has open, then parts of those that are not all here. Returns the bytes freed. Never
@@ -143,7 +169,7 @@ class Store:
         """Free some of the disk, if there is anything to be freed; may wait for it."""
         if self.evict(room_bytes):
             return True
-        if not self.content.has_room_coming:
+        if not self.content.points.has_room_coming:
             return False
         self.sync()
         self.evict(room_bytes)
@@ -205,11 +231,11 @@ class Store:
     def _sync(self, *, checkpoint: bool) -> bool:
         db, content, points = self.db, self.content, self.db.points
         with db.transaction():
-            content.forget_unlinked()
+            content.points.forget_unlinked()
         with db.transaction_lock():
             number = points.begin()
             position = db.position()
-            held = content.begin_point()
+            held = content.points.begin()
             if points.last is not None and points.last.position == position and not (held.any or points.was_cut):
                 held.close()
                 return True  # nothing has happened since
@@ -217,7 +243,7 @@ class Store:
                 db.begin_checkpoint()
         ended = False
         try:
-            sizes = content.flush(held)
+            sizes = content.points.flush(held)
             db.sync()
             points.end(SyncPoint(number, points.boot_id, position, sizes, held.written_unseen))
             ended = True
@@ -227,10 +253,10 @@ class Store:
             raise CacheDamaged(f"The cache could not be flushed to the disk: {error.strerror}.") from error
         finally:
             if not ended:
-                content.give_back(held)
+                content.points.give_back(held)
             held.close()
             emptied = db.end_checkpoint(move=ended) if checkpoint else True
-        content.end_point(held)
+        content.points.end(held)
         return emptied or not db.is_long()
 
     def close(self) -> None:
@@ -241,5 +267,5 @@ class Store:
         except StoreError as error:
             log.error("The cache is closed with data that is not on the disk: %s", error)
         finally:
-            self.content.close()
+            self.content.points.close()
             self.db.close()

@@ -69,6 +69,15 @@ class Documents:
         except DrivefsError as error:
             log.info("The size of the document with inode %d is not known: %s", inode, error)
 
+    def forget(self, node: Node) -> None:
+        """What is here of a document is damaged: it is exported anew when it is next opened."""
+        with self._store.db.transaction():
+            now = self._store.nodes.find(node.inode)
+            if now is not None and now.generation is not None and now.generation == node.generation:
+                self._store.nodes.update(node.inode, generation=None)
+                self._store.content.discard(now.generation)
+                self._store.news.contents(node.inode)
+
     def failure(self, inode: Inode) -> str | None:
         """Why the last export of a document failed, in words; None when it did not, or a while ago."""
         with self._lock:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -19,10 +20,11 @@ from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 from drivefs.drive.api import Drive
-from drivefs.errors import BadReply, Interrupted
+from drivefs.errors import BadReply, CacheDamaged, Interrupted
 from drivefs.model import Inode, Priority
-from drivefs.store.check import md5_of
+from drivefs.store.check import checksums_of
 from drivefs.store.content_file import ContentFile
+from drivefs.store.generations import State
 from drivefs.store.node import Node
 from drivefs.store.store import Store
 from drivefs.sync.documents import Documents
@@ -246,6 +248,25 @@ class Downloader:
             return file.read(start, stop - start)  # all of it is here by now
         return b"".join(self._revisions.pieces(base, start, stop, self._drive)) if start < stop else b""
 
+    def mend(self, file: ContentFile, start: int, stop: int) -> None:
+        """Compare what of [start, stop) is here and was not compared yet; put what the disk has damaged right with
+        what Drive has, or, of an incomplete file, have it wait for that. Raises DriveError, CacheFull, CacheDamaged,
+        SignInNeeded."""
+        for block_start, block_stop in file.damaged(start, stop):
+            source = file.source
+            for part_start, part_stop in file.here(block_start, block_stop):
+                node = self._store.nodes.find(file.inode)
+                if node is not None and node.export is not None:
+                    self.documents.forget(node)
+                    raise CacheDamaged(f"The export of {node.name} was damaged on the cache's disk: open it again.")
+                if source is None:
+                    break  # written to meanwhile
+                data = b"".join(self._revisions.pieces(source, part_start, part_stop, self._drive))
+                if not file.mend(part_start, data):
+                    raise BadReply(
+                        f"The cache's copy of {source.drive_id} is damaged, and Drive sends something else for it."
+                    )
+
     def opened(self, node: Node) -> None:
         """A file is opened for reading: others beside it may be wanted soon. Returns at once."""
         self._neighbours.opened(node)
@@ -354,7 +375,15 @@ class Downloader:
     def _check(self, file: ContentFile, reading: _Reading) -> None:
         base = file.base
         node = self._revisions.unchanged(file, base) if base is not None else None
-        right = node is None or node.md5 is None or md5_of(file) == node.md5
+        if _is_damaged(file):
+            return
+        looked = file.fingerprint()
+        md5, digests = checksums_of(file) if node is not None and node.md5 is not None else (None, b"")
+        right = node is None or md5 == node.md5
+        if not right:
+            file.forget_compared()
+            if _is_damaged(file):
+                return
         with file.lock:
             if base is None or file.gaps(0, file.size_bytes):
                 return
@@ -362,12 +391,21 @@ class Downloader:
                 right or self._revisions.unchanged(file, base) is None
             ):  # written to meanwhile: it has no checksum any more
                 file.mark_whole()
+                if md5 is not None and file.state is State.CLEAN and looked == file.fingerprint():
+                    with self._store.db.transaction():
+                        file.adopt(base, digests, looked)
                 return
             log.error("What Drive has sent of %s has a wrong checksum: it is fetched again.", base.drive_id)
             file.empty()
         with self._lock:
             reading.wrong += 1
             reading.rest_from = None
+
+
+def _is_damaged(file: ContentFile) -> bool:
+    """Whether the disk has damaged what came of a file: that is not Drive's fault, and is not here any more."""
+    file.damaged(0, sys.maxsize)
+    return bool(file.gaps(0, sys.maxsize))
 
 
 def _joined(gaps: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -258,10 +258,13 @@ class Uploader:
             head = None
             if claim is not None:
                 self._downloader.ensure(claim.file, 0, claim.size_bytes)
+                self._downloader.mend(claim.file, 0, claim.size_bytes)
                 head = self._streaming.take(claim, node)
                 if head is not None:
                     journal.go_on(job, head.session)
             self._publisher.publish(job, node, claim, progress, head)
+            if claim is not None:
+                claim.complete_checksums()
             self._pause = None
         except Superseded:
             pass  # newer content is coming, and has or gets a job of its own

@@ -23,7 +23,7 @@ from drivefs.vfs.handle_memory import HandleMemory
 from drivefs.vfs.handles import Handle, Handles
 from drivefs.vfs.opened import OpenFile, OpenFiles
 from drivefs.vfs.ports import Downloader
-from drivefs.vfs.reading import Reading
+from drivefs.vfs.reading import COMPARED_AT_ONCE_BYTES, Reading
 from drivefs.vfs.rights import Rights
 from drivefs.vfs.takeover import take_over
 from drivefs.vfs.tree import Tree
@@ -58,7 +58,7 @@ class Files:
         self._rights = rights
         self._memory = memory
         self._room = room
-        self._reading = Reading(downloader, opened, room)
+        self._reading = Reading(store, downloader, opened, room)
         self._handles = Handles(memory)
         self._appends = Appends(memory)
         self._writing = Writing(self._handles, self._reading, writeback, self._appends, room)
@@ -179,13 +179,14 @@ class Files:
 
     def _direct_file(self, opened: OpenFile, *, writable: bool) -> ContentFile | None:
         """The content that the kernel may read and write itself, marked dirty if `writable`; None where it may not:
-        not all of it is here, other handles do without, or an upload of it goes on until the first byte changes."""
+        not all of it is here, or is known to be what Drive has, other handles do without, or an upload of it goes on
+        until the first byte changes."""
         if opened.indirect:
             return None
         if opened.file is None and self._store.nodes.get(opened.inode).generation is None:
             return None
         file = self._opened.load(opened)
-        if file.base is not None:
+        if file.base is not None or not (opened.direct or file.compare(COMPARED_AT_ONCE_BYTES)):
             return None
         if writable and not opened.direct and self._room.is_low():
             return None  # the kernel would not wait for room

@@ -157,10 +157,7 @@ class OpenFiles:
         if file is None:
             with self._lock:
                 node = self._store.nodes.get(opened.inode)
-                if node.generation is not None:
-                    file = self._store.content.open(node.generation)
-                else:
-                    file = self._store.remote_content(node)
+                file = self._store.content_of(node)
             opened.file = file
         return file
 

@@ -73,6 +73,12 @@ class Downloader(Protocol):
         SignInNeeded."""
         ...
 
+    def mend(self, file: ContentFile, start: int, stop: int) -> None:
+        """Compare what of [start, stop) is here and was not compared yet; put what the disk has damaged right with
+        what Drive has, or, of an incomplete file, have it wait for that. Raises DriveError, CacheFull, CacheDamaged,
+        SignInNeeded."""
+        ...
+
     def opened(self, node: Node) -> None:
         """A file is opened for reading: others beside it may be wanted soon. Returns at once."""
         ...

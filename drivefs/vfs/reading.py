@@ -5,21 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from drivefs.errors import BadHandle, CacheFull, NotSupported
+from drivefs.errors import BadHandle, CacheDamaged, CacheFull, NotSupported
+from drivefs.store.check import is_copy
 from drivefs.store.content_file import ContentFile
 from drivefs.store.generations import State
 from drivefs.store.room import ROOM_TRIES, Room
+from drivefs.store.store import Store
 from drivefs.vfs.handles import Handle
 from drivefs.vfs.opened import OpenFile, OpenFiles
 from drivefs.vfs.ports import Downloader
 
 T = TypeVar("T")
 
+COMPARED_AT_ONCE_BYTES = 16 << 20
+"""So much of a file is compared with its checksums before the kernel reads it itself, or it is copied, in some 5 ms
+where it is in memory. A larger one, of which more was not read since the mount began, is compared as it is read."""
+
 
 class Reading:
     """The reads of one mount."""
 
-    def __init__(self, downloader: Downloader, opened: OpenFiles, room: Room) -> None:
+    def __init__(self, store: Store, downloader: Downloader, opened: OpenFiles, room: Room) -> None:
+        self._store = store
         self._room = room
         self._downloader = downloader
         self._opened = opened
@@ -61,6 +68,8 @@ class Reading:
                         if file.state is not State.CLEAN:
                             raise
                         return put(self._downloader.fetch(file, offset, offset + length))
+                if not file.is_sound:
+                    self._mend(file, offset, offset + length)
                 result = read(file)
                 if file.punched == punched:
                     return result
@@ -76,9 +85,14 @@ class Reading:
         return file
 
     def whole(self, handle: Handle) -> ContentFile:
-        """The content that the handle reads, with a use of it. Raises NotSupported where not all of it is here."""
+        """The content that the handle reads, with a use of it. Raises NotSupported where not all of it is here, or
+        known to be what Drive has (`ContentFile.compare`)."""
         file = self._use(handle)
-        if file.base is not None:
+        try:
+            right = file.compare(COMPARED_AT_ONCE_BYTES)
+        except CacheDamaged:
+            right = False
+        if file.base is not None or not right:
             file.close()
             raise NotSupported("Not all of the file is here.")
         return file
@@ -91,6 +105,19 @@ class Reading:
                 if self._opened.load_if_exported(opened):
                     return
             self._downloader.documents.ensure(opened.inode)
+
+    def _mend(self, file: ContentFile, start: int, stop: int) -> None:
+        """Raises what `Downloader.mend` raises."""
+        if file.lacks_checksums and not is_copy(self._store, file):
+            self._store.lose_content(file)
+        for _ in range(ROOM_TRIES):
+            try:
+                self._downloader.mend(file, start, stop)
+                return
+            except CacheFull:
+                if not self._room.make_soon():
+                    raise
+        self._downloader.mend(file, start, stop)
 
     def _ensure(self, file: ContentFile, start: int, stop: int, interrupted: Callable[[], bool]) -> None:
         for _ in range(ROOM_TRIES):

@@ -15,7 +15,7 @@ from typing import Any
 from unittest import mock
 
 from drivefs.model import DriveId, Generation
-from drivefs.store.content import ContentStore
+from drivefs.store.content_points import ContentPoints
 from drivefs.store.db import Database
 from tests.model.reference import Reference
 from tests.model.steps import Step
@@ -97,20 +97,28 @@ class _Connection:
 @contextmanager
 def watched(point: Callable[[], None]) -> Iterator[None]:
     """Within the block, `point` is called at each point of all stores that are opened in it, Drive's calls aside."""
-    prepare, unlink = Database._prepare, ContentStore._unlink
+    prepare, unlink = Database._prepare, ContentPoints.unlink
 
     def prepare_watched(db: Database) -> None:
         db._connection = _Connection(db._connection, point)  # type: ignore[assignment]
         prepare(db)
 
-    def unlink_watched(store: ContentStore, generation: Generation) -> None:
+    def unlink_watched(store: ContentPoints, generation: Generation) -> None:
         unlink(store, generation)
         point()
 
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(Database, "_prepare", prepare_watched))
-        stack.enter_context(mock.patch.object(ContentStore, "_unlink", unlink_watched))
-        for module in ("content", "content_file", "disk", "sync_points", "quarantine"):
+        stack.enter_context(mock.patch.object(ContentPoints, "unlink", unlink_watched))
+        for module in (
+            "content",
+            "content_file",
+            "content_points",
+            "checked_file",
+            "disk",
+            "sync_points",
+            "quarantine",
+        ):
             stack.enter_context(mock.patch(f"drivefs.store.{module}.os", _Os(point)))
         yield
 

@@ -172,7 +172,7 @@ def run_and_cut(script: list[Step], seed: int) -> int:
     cuts = 0
     with ExitStack() as stack:
         # syncfs(2) is not handed to a FUSE filesystem.
-        stack.enter_context(mock.patch("drivefs.store.content.SYNC_ALL_ABOVE", 1 << 30))
+        stack.enter_context(mock.patch("drivefs.store.content_points.SYNC_ALL_ABOVE", 1 << 30))
         top = stack.enter_context(scratch_folder())
         mountpoint, trace = stack.enter_context(disk_at(top))
         made = stack.enter_context(world(mountpoint / "cache"))

@@ -68,6 +68,8 @@ def test_cache_show_prints_what_is_there(monkeypatch: pytest.MonkeyPatch, tmp_pa
         "bytes": 2048,
         "limit_bytes": 1 << 30,
         "keep_free_bytes": 1 << 20,
+        "damaged_blocks": 3,
+        "mended_blocks": 2,
         "pins": 3,
         "waiting_files": 0,
         "waiting_bytes": 0,
@@ -75,6 +77,7 @@ def test_cache_show_prints_what_is_there(monkeypatch: pytest.MonkeyPatch, tmp_pa
     result, client = run(monkeypatch, tmp_path, answer, "cache", "show")
     assert client.asked == [("cache", {"action": "show"})]
     assert "2 files (2.0 KiB), parts of 1 more" in result.output
+    assert "3 MiB of what Drive has too were damaged" in result.output
     result, _ = run(monkeypatch, tmp_path, answer, "cache", "show", "--json")
     assert json.loads(result.output) == answer
 

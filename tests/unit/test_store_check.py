@@ -9,6 +9,9 @@ from drivefs.store.check import Checked, Kept, check, kept
 from tests.fake_drive import FakeDrive
 from tests.house import House
 
+MiB = 1 << 20
+LARGE = bytes(range(251)) * (9 * MiB // 251)
+
 
 def house_with(tmp_path: Path) -> House:
     drive = FakeDrive()
@@ -64,3 +67,37 @@ def test_check_never_touches_what_drive_does_not_have(tmp_path: Path) -> None:
     damage(house, "f1")
     assert run(house).files == 4
     assert house.node("f1").generation is not None
+
+
+def test_check_compares_parts_and_drops_the_damaged_ones(tmp_path: Path) -> None:
+    house = house_with(tmp_path)
+    house.drive.put("large", LARGE)
+    house.mirror.poll()
+    node = house.node("large")
+    with house.store.db.transaction():
+        file = house.store.content_of(node)
+    house.downloader.ensure(file, 6 * MiB, 6 * MiB + 10)
+    here = file.here(0, len(LARGE))
+    file.close()
+    assert run(house) == Checked(6, 5_000 + here[0][1] - here[0][0], 6, 5_000 + here[0][1] - here[0][0])
+    place = house.folder / "content" / str(house.node("large").generation)
+    with place.open("r+b") as raw:
+        raw.seek(6 * MiB + 3)
+        raw.write(b"!")
+    assert run(house).dropped == 1
+    assert run(house).dropped == 0
+    with house.store.db.transaction():
+        file = house.store.content_of(house.node("large"))
+    assert file.here(0, len(LARGE)) == []
+    house.downloader.ensure(file, 6 * MiB, 6 * MiB + 10)
+    assert file.read(6 * MiB, 10) == LARGE[6 * MiB : 6 * MiB + 10]
+    file.close()
+
+
+def test_check_gives_what_an_older_cache_kept_its_checksums(tmp_path: Path) -> None:
+    house = house_with(tmp_path)
+    house.store.db.run("DELETE FROM checksums")
+    house.reopen()
+    assert run(house).dropped == 0
+    found = house.store.db.row("SELECT COUNT(*) FROM checksums")
+    assert found is not None and found[0] == 5

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from drivefs.errors import CacheDamaged, CacheFull, Superseded
 from drivefs.model import ROOT_INODE, DriveId, Inode, RevisionId
-from drivefs.store import content, disk
+from drivefs.store import copies, disk
 from drivefs.store.content_file import ContentFile
 from drivefs.store.generations import Base, State
+from drivefs.store.ranges import Ranges
 from drivefs.store.store import Store
 
 BASE = Base(DriveId("id"), RevisionId("revision"))
@@ -159,7 +160,7 @@ def test_content_crash_at_the_end_of_a_partly_local_file_asks_drive_for_nothing_
     monkeypatch.undo()
     # What memory knew is lost; the rows and the file are what the next process finds.
     rows = store.db.rows("SELECT start, stop FROM ranges WHERE generation = ?", (file.generation,))
-    recorded = content.Ranges((row[0], row[1]) for row in rows)
+    recorded = Ranges((row[0], row[1]) for row in rows)
     assert recorded.covers(10, file.size_bytes)
     file.close()
 
@@ -203,7 +204,7 @@ def test_content_claimed_large_file_is_taken_back_when_it_is_written_again(
 
     monkeypatch.setattr(disk.fcntl, "ioctl", no_reflink)
     file = store.content.create(ROOT_INODE)
-    file.truncate(content.COPY_LIMIT_BYTES + 1)
+    file.truncate(copies.COPY_LIMIT_BYTES + 1)
     store.content.seal(file)
     claim = store.content.claim(file.generation)
     assert store.content.reopen(file, A_TIME_NS) is file

@@ -11,6 +11,7 @@ import pytest
 
 from drivefs.model import ROOT_INODE, Inode, Kind
 from drivefs.store.content import ContentStore
+from drivefs.store.content_points import ContentPoints
 from drivefs.store.node import Node
 from drivefs.store.queue import JobState
 from drivefs.store.store import Store
@@ -197,7 +198,7 @@ def test_restart_of_the_process_alone_keeps_everything(store: Store) -> None:
 
 def test_sync_point_is_made_only_when_something_has_happened(store: Store) -> None:
     store.sync()
-    with mock.patch.object(ContentStore, "flush") as flush:
+    with mock.patch.object(ContentPoints, "flush") as flush:
         store.sync()
         store.checkpoint()
     assert flush.call_count == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ from drivefs.errors import BadReply, DriveError, Interrupted, RemoteNotFound, Un
 from drivefs.model import Inode
 from drivefs.store.content_file import ContentFile
 from drivefs.store.generations import Base
+from drivefs.sync import downloader
 from drivefs.sync.downloader import BLOCK_BYTES, CHECKS, UNIT_BYTES, Downloader
 from drivefs.sync.readahead import ALL_OVER_READS
 from tests.fake_drive import FakeDrive, HereAndNow
@@ -312,3 +314,84 @@ def test_downloader_lets_go_who_is_to_end(tmp_path: Path) -> None:
                 Downloader(house.store, house.drive, transfers).ensure(file, 0, 1, interrupted=lambda: next(told))
         finally:
             held.set()
+
+
+# --- what the disk has damaged ---
+
+
+def damaged_file(house: House, *places: int) -> ContentFile:
+    """`f`, all here, that the disk has damaged since."""
+    file = content_of(house)
+    house.downloader.ensure(file, 0, file.size_bytes)
+    generation = file.generation
+    file.close()
+    with (house.folder / "content" / str(generation)).open("r+b") as raw:
+        for place in places:
+            raw.seek(place)
+            raw.write(b"\xff")
+    return house.store.content.open(generation)
+
+
+def test_downloader_fetches_damaged_blocks_again_and_nothing_else(tmp_path: Path) -> None:
+    house = house_with(tmp_path, BIG)
+    file = damaged_file(house, MiB + 5, len(BIG) - 1)
+    house.drive.calls.clear()
+    house.downloader.mend(file, 0, MiB)
+    assert house.drive.calls == []
+    house.downloader.mend(file, 0, len(BIG))
+    assert house.drive.calls.count("download") == 2
+    assert file.read(0, len(BIG)) == BIG
+    file.close()
+
+
+def test_downloader_takes_nothing_else_for_a_damaged_block(tmp_path: Path) -> None:
+    house = house_with(tmp_path, BIG)
+    file = damaged_file(house, MiB + 5)
+    for key in house.drive.contents:
+        house.drive.contents[key] = b"x" * len(BIG)
+    with pytest.raises(BadReply, match="something else"):
+        house.downloader.mend(file, 0, len(BIG))
+    file.close()
+
+
+def test_downloader_tells_who_reads_what_is_damaged_that_drive_does_not_answer(tmp_path: Path) -> None:
+    house = house_with(tmp_path, BIG)
+    file = damaged_file(house, MiB + 5)
+    house.drive.fail("download", ("before", Unreachable("no network")))
+    with pytest.raises(Unreachable):
+        house.downloader.mend(file, 0, len(BIG))
+    house.downloader.mend(file, 0, len(BIG))
+    assert file.read(0, len(BIG)) == BIG
+    file.close()
+
+
+def test_uploader_sends_nothing_that_the_disk_has_damaged_beside_a_change(tmp_path: Path) -> None:
+    house = house_with(tmp_path, BIG)
+    file = damaged_file(house, MiB + 5)
+    file = house.store.journal.start_writing(file)
+    file.write(0, b"changed")
+    house.store.journal.seal(file)
+    file.close()
+    house.drain()
+    (drive_id,) = house.drive.names().values()
+    assert house.drive.content(drive_id) == b"changed" + BIG[7:]
+
+
+def test_downloader_does_not_take_what_the_disk_has_damaged_for_drives_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = house_with(tmp_path, BIG)
+    file = content_of(house)
+    real = downloader.checksums_of
+
+    def cut_before(read: ContentFile) -> tuple[str, bytes]:
+        monkeypatch.setattr(downloader, "checksums_of", real)
+        os.truncate(house.folder / "content" / str(read.generation), MiB + 5)
+        return real(read)
+
+    monkeypatch.setattr(downloader, "checksums_of", cut_before)
+    house.downloader.ensure(file, 0, len(BIG))
+    house.downloader.ensure(file, 0, len(BIG))
+    assert (file.base, file.read(0, len(BIG))) == (None, BIG)
+    assert "wrong checksum" not in caplog.text
+    file.close()

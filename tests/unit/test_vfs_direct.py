@@ -11,6 +11,7 @@ import pytest
 
 from drivefs.errors import Changing
 from drivefs.store.generations import State
+from drivefs.vfs import files
 from tests.filesystem import read_file, write_file
 from tests.unit.vfs_house import VfsHouse
 
@@ -264,3 +265,95 @@ def test_readers_and_writers_of_a_direct_file_share_it_through_a_truncation(hous
     house.fs.close(writer)
     release_all(house)
     assert read_file(house.fs, "a") == b"new"
+
+
+# --- what was compared ---
+
+
+def opened_anew(house: VfsHouse) -> VfsHouse:
+    """As the next mount finds it."""
+    release_all(house)
+    remote = house.downloader.remote
+    house.vfs.close()
+    house = house.crash()
+    house.fs.direct, house.fs.delayed, house.downloader.remote = True, [], remote
+    return house
+
+
+def test_files_hand_out_what_was_compared_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "COMPARED_AT_ONCE_BYTES", 1 << 20)
+    house = direct_house(tmp_path)
+    small, large = b"s" * 1000, bytes(5 << 20)
+    published(house, "small", small)
+    published(house, "large", large)
+    house = opened_anew(house)
+    for path, data, at_once in (("small", small, True), ("large", large, False)):
+        fd = house.fs.open(path, os.O_RDONLY)
+        assert is_direct(house, fd) is at_once
+        if not at_once:
+            assert house.fs.pread(fd, len(data), 0) == data
+        house.fs.close(fd)
+        release_all(house)
+        fd = house.fs.open(path, os.O_RDONLY)
+        assert is_direct(house, fd)
+        house.fs.close(fd)
+    release_all(house)
+    house.close()
+
+
+def test_files_hand_out_nothing_that_is_damaged(tmp_path: Path) -> None:
+    house = direct_house(tmp_path)
+    published(house, "a", b"content")
+    (house.store.folder / "content" / str(house.node("a").generation)).write_bytes(b"cONTENT")
+    fd = house.fs.open("a", os.O_RDONLY)
+    assert not is_direct(house, fd)
+    assert house.fs.pread(fd, 10, 0) == b"content"
+    house.fs.close(fd)
+    release_all(house)
+    house.close()
+
+
+def test_files_compare_what_an_older_cache_kept_as_a_whole(tmp_path: Path) -> None:
+    house = direct_house(tmp_path)
+    for path in ("right", "wrong"):
+        node = house.remote_file(path, path.encode())
+        assert read_file(house.fs, path) == path.encode()
+    house.store.db.run("DELETE FROM checksums")
+    (house.store.folder / "content" / str(house.node("wrong").generation)).write_bytes(b"WRONG")
+    house = opened_anew(house)
+    house.downloader.fetched.clear()
+    assert read_file(house.fs, "right") == b"right"
+    assert house.downloader.fetched == []
+    assert read_file(house.fs, "wrong") == b"wrong"
+    release_all(house)
+    fd = house.fs.open("right", os.O_RDONLY)
+    assert is_direct(house, fd)
+    house.fs.close(fd)
+    release_all(house)
+    assert house.store.content.damaged_blocks == 1
+    assert node.md5 is not None
+    house.close()
+
+
+def test_files_are_fetched_anew_when_their_content_file_is_missing(tmp_path: Path) -> None:
+    house = direct_house(tmp_path)
+    house.remote_file("a", b"on Drive")
+    assert read_file(house.fs, "a") == b"on Drive"
+    release_all(house)
+    (house.store.folder / "content" / str(house.node("a").generation)).unlink()
+    assert read_file(house.fs, "a") == b"on Drive"
+    release_all(house)
+    house.close()
+
+
+def test_files_keep_what_is_known_of_one_that_was_opened_and_not_written(tmp_path: Path) -> None:
+    house = direct_house(tmp_path)
+    published(house, "a", b"content")
+    house.fs.close(house.fs.open("a", os.O_RDWR))
+    release_all(house)
+    assert state(house, "a") is State.CLEAN
+    house = opened_anew(house)
+    (house.store.folder / "content" / str(house.node("a").generation)).write_bytes(b"cONTENT")
+    assert read_file(house.fs, "a") == b"content"
+    release_all(house)
+    house.close()

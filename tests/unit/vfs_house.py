@@ -11,7 +11,7 @@ from pathlib import Path
 from drivefs.errors import Unreachable
 from drivefs.model import ROOT_INODE, DriveId, Inode, Kind, RevisionId
 from drivefs.store.content_file import ContentFile
-from drivefs.store.generations import State
+from drivefs.store.generations import Base
 from drivefs.store.node import Node
 from drivefs.store.room import STALLED_S, Room
 from drivefs.store.store import Store
@@ -83,6 +83,14 @@ class FakeDownloader:
             assert file.base is not None
             self.fetched.append((gap_start, gap_stop))
             file.fill(gap_start, self.remote[file.base.revision][gap_start:gap_stop])
+
+    def mend(self, file: ContentFile, start: int, stop: int) -> None:
+        for block_start, block_stop in file.damaged(start, stop):
+            if not self.online:
+                raise Unreachable("no network")
+            assert file.source is not None
+            self.fetched.append((block_start, block_stop))
+            assert file.mend(block_start, self.remote[file.source.revision][block_start:block_stop])
 
     def opened(self, node: Node) -> None:
         pass
@@ -177,7 +185,11 @@ class VfsHouse:
         )
         self.store.db.run("DELETE FROM jobs WHERE inode = ?", (node.inode,))
         if node.generation is not None:
-            self.store.content.mark(node.generation, State.CLEAN)
+            node = self.node(path)
+            claim = self.store.content.claim(node.generation)
+            self.downloader.remote[node.revision] = claim.read_at(0, claim.size_bytes)
+            self.store.content.published(claim, Base(node.drive_id, node.revision))
+            claim.close()
 
     def publish_job(self, path: str) -> None:
         """What the journal does when Drive has taken what waits of a file, while it may still be written."""
