@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench import (
+    cases_copy,
     cases_life,
     cases_programs,
     cases_reading,
@@ -45,6 +46,11 @@ def makers(peer: str | None, command: str | None) -> dict[str, Maker]:
         "drivefs libfuse": lambda emulator, work: systems.drivefs(emulator, work, ["--transport", "libfuse"]),
         "rclone": lambda emulator, work: systems.rclone(emulator, work, []),
         "rclone best flags": lambda emulator, work: systems.rclone(emulator, work, systems.RCLONE_BEST),
+        "drivefs cp": systems.drivefs_cp,
+        "rclone copy": lambda emulator, work: systems.rclone_copy(emulator, work, []),
+        "rclone copy best flags": lambda emulator, work: systems.rclone_copy(
+            emulator, work, systems.RCLONE_COPY_BEST
+        ),
     }
     if peer is not None and command is not None:
         found[peer] = lambda emulator, work: systems.peer(emulator, work, command)
@@ -54,7 +60,7 @@ def makers(peer: str | None, command: str | None) -> dict[str, Maker]:
 def all_cases(quick: bool) -> dict[str, Case]:
     """Every case that stands for itself, by its name."""
     found: dict[str, Case] = {}
-    for room in (cases_writing, cases_reading, cases_life, cases_stream, cases_scale, cases_programs):
+    for room in (cases_writing, cases_reading, cases_life, cases_stream, cases_scale, cases_programs, cases_copy):
         found |= room.cases(quick)
     return found
 
@@ -80,7 +86,14 @@ def chosen(arguments: argparse.Namespace, names: list[str]) -> Iterator[Chosen]:
         return
     for title, case in all_cases(arguments.quick).items():
         if arguments.only in title and (arguments.only or not case.asked_for):
-            yield Chosen(title, case, [name for name in names if name != "disk" or case.on_disk])
+            yield Chosen(title, case, able(case, names, chosen_by_hand=arguments.systems is not None))
+
+
+def able(case: Case, names: list[str], *, chosen_by_hand: bool) -> list[str]:
+    """Those of the systems that can do a case; where none was chosen, all that a case has of its own."""
+    if case.systems is None:
+        return [name for name in names if name not in systems.COPIERS and (name != "disk" or case.on_disk)]
+    return [name for name in case.systems if name in names or not chosen_by_hand]
 
 
 def parsed() -> argparse.Namespace:

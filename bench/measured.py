@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.systems import System
@@ -74,6 +74,8 @@ class Case:
     """None: what the run was told."""
     within_s: float = 180.0
     """All of `work`: a system that has not done it by then has not done it."""
+    systems: Sequence[str] | None = None
+    """Those that can do it, where they are others than a mount."""
     usual_s: float = 60.0
     """What a run takes of which nothing is known yet, on a slow system."""
 

@@ -33,6 +33,20 @@ RCLONE_BEST = [
 ]
 
 
+RCLONE_COPY_BEST = [
+    "--transfers=16",
+    "--checkers=16",
+    "--fast-list",
+    "--tpslimit=0",
+    "--drive-pacer-min-sleep=1ms",
+    "--drive-pacer-burst=1000",
+    "--drive-chunk-size=64M",
+]
+
+COPIERS = ("drivefs cp", "rclone copy", "rclone copy best flags")
+"""Systems that copy, and mount nothing."""
+
+
 @dataclass
 class System:
     """A folder to work in, and the process that serves it."""
@@ -43,6 +57,8 @@ class System:
     """Unmount it, and mount it again with the cache that it has."""
     kill: Callable[[], None]
     """kill -9 for its process; it serves again when this returns."""
+    copy: Callable[[str, str], None] | None = None
+    """Copies what is in a folder into another one, without a mount; on Drive it is `drive:PATH/`."""
     ready_s: float = 0.0
     """The last mount took, until its command had returned or it could be looked into."""
 
@@ -129,8 +145,37 @@ def rclone_binary() -> str:
 
 
 @contextmanager
-def rclone(emulator: Running, work: Path, flags: list[str]) -> Iterator[System]:
-    folder, cache, config = work / "rclone", work / "rclone-cache", work / "rclone.conf"
+def drivefs_cp(emulator: Running, work: Path) -> Iterator[System]:
+    """The command without a mount."""
+    command = [sys.executable, "-m", "drivefs", "cp", "-r", "--endpoint", emulator.endpoint,
+               "--credentials", str(emulator.credentials_file)]  # fmt: skip
+    with _copier(work, command, {**os.environ, "XDG_STATE_HOME": str(work)}) as system:
+        yield system
+
+
+@contextmanager
+def rclone_copy(emulator: Running, work: Path, flags: list[str]) -> Iterator[System]:
+    """The command without a mount."""
+    config, environment = _of_rclone(emulator, work)
+    with _copier(work, [rclone_binary(), "copy", "--config", str(config), *flags], environment) as system:
+        yield system
+
+
+@contextmanager
+def _copier(work: Path, command: list[str], environment: dict[str, str]) -> Iterator[System]:
+    folder = work / "copied"
+    folder.mkdir()
+
+    def copy(source: str, target: str) -> None:
+        subprocess.run([*command, source, target], check=True, env=environment, stdout=subprocess.DEVNULL)
+
+    yield System(folder, None, lambda: None, lambda: None, copy=copy)
+    shutil.rmtree(folder)
+
+
+def _of_rclone(emulator: Running, work: Path) -> tuple[Path, dict[str, str]]:
+    """Its configuration with the remote `drive`, and the environment that leads it to the emulator."""
+    config = work / "rclone.conf"
     credentials = json.loads(Path(emulator.credentials_file).read_text())
     token = {"access_token": emulator.admin.token(), "token_type": "Bearer", "expiry": "2100-01-01T00:00:00Z"}
     config.write_text(
@@ -138,12 +183,18 @@ def rclone(emulator: Running, work: Path, flags: list[str]) -> Iterator[System]:
         f"client_id = {credentials['client_id']}\nclient_secret = {credentials['client_secret']}\n"
         f"token = {json.dumps(token)}\n"
     )
-    environment = {
+    return config, {
         **os.environ,
         "HTTPS_PROXY": str(emulator.proxy),
         "SSL_CERT_FILE": str(emulator.ca_file),
         "NO_PROXY": "",
     }
+
+
+@contextmanager
+def rclone(emulator: Running, work: Path, flags: list[str]) -> Iterator[System]:
+    folder, cache = work / "rclone", work / "rclone-cache"
+    config, environment = _of_rclone(emulator, work)
     command = [rclone_binary(), "mount", "drive:", str(folder), "--config", str(config), "--cache-dir", str(cache),
                "--vfs-cache-mode", "full", *flags]  # fmt: skip
     with _in_foreground(folder, cache, command, environment) as system:
