@@ -192,9 +192,10 @@ class FakeDrive:
 
     def get(self, file_id: DriveId) -> RemoteFile:
         def effect() -> RemoteFile:
-            if file_id not in self.files:
+            known = ROOT if file_id == ROOT_ALIAS else file_id
+            if known not in self.files:
                 raise RemoteNotFound("No such file.", reason="notFound", status=404)
-            return self.files[file_id]
+            return self.files[known]
 
         return self._call("get", effect)
 

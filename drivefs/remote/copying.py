@@ -66,6 +66,9 @@ class Copying:
         self._total_bytes = sum(transfer.size_bytes for transfer in plan.transfers)
         self._stop = threading.Event()
         self._ids: queue.SimpleQueue[DriveId] = queue.SimpleQueue()  # reserved, and not used yet
+        # Both of the thread of `run`:
+        self._ids_to_ask = sum(map(_makes_something, [*plan.remote_folders, *plan.transfers]))
+        self._spare_ids = 0  # of those reserved, not for anything that was given out
         self._lock = threading.Lock()  # guards all below
         self._result = Result()
         self._bytes_done = 0
@@ -140,10 +143,16 @@ class Copying:
         the work out."""
         for start in range(0, len(things), _IDS_AT_ONCE):
             part = things[start : start + _IDS_AT_ONCE]
-            count = 0 if self._dry_run else sum(map(_makes_something, part))
-            if count:
-                for each in self._drive.generate_ids(count):
+            needed = 0 if self._dry_run else sum(map(_makes_something, part))
+            lacking = needed - self._spare_ids
+            if lacking > 0:
+                # With those that folders take, and the files in them, it is one request for a thousand.
+                found = self._drive.generate_ids(max(lacking, min(self._ids_to_ask, _IDS_AT_ONCE)))
+                self._ids_to_ask -= len(found)
+                self._spare_ids += len(found)
+                for each in found:
                     self._ids.put(each)
+            self._spare_ids -= needed
             yield from part
 
     # --- folders ---

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from drivefs.drive.api import Drive
 from drivefs.errors import RemoteNotFound, UserError
-from drivefs.model import FOLDER_MIME, DriveId, RemoteFile
+from drivefs.model import FOLDER_MIME, ROOT_ALIAS, DriveId, RemoteFile
 from drivefs.sync.names import local_name, shown_name, told_apart
 from drivefs.sync.pages import pages
 
@@ -52,7 +52,7 @@ def oldest_first(file: RemoteFile) -> tuple[int, str]:
 
 def find(drive: Drive, path: str) -> RemoteFile | None:
     """The item at a path (without `drive:`); "" is the root of My Drive. None where there is none."""
-    item = drive.get(drive.root_id())
+    item = drive.get(ROOT_ALIAS)
     for name in filter(None, path.split("/")):
         if item.mime_type != FOLDER_MIME:
             return None

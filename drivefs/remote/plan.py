@@ -16,7 +16,7 @@ from stat import S_ISDIR, S_ISREG
 
 from drivefs.drive.api import Drive
 from drivefs.errors import UsageError, UserError
-from drivefs.model import FOLDER_MIME, GOOGLE_MIME_PREFIX, DriveId, RemoteFile
+from drivefs.model import FOLDER_MIME, GOOGLE_MIME_PREFIX, ROOT_ALIAS, DriveId, RemoteFile
 from drivefs.remote.paths import PREFIX, children, find, get, id_of, oldest_first
 from drivefs.sync.names import local_name, remote_name, shown_name
 from drivefs.sync.walks import QUERY_FOLDERS
@@ -138,7 +138,7 @@ def _target_folder(plan: Plan, drive: Drive, target: str, *, into: bool) -> tupl
         raise UsageError(f"{target} is a file on Drive; name a folder to copy into.")
     names = [name for name in text.split("/") if name]
     last = None if into else names.pop()
-    folder = _known(drive, PREFIX, drive.get(drive.root_id()))
+    folder = _known(drive, PREFIX, drive.get(ROOT_ALIAS))
     for name in names:
         folder = _below(plan, drive, folder, name)
     return folder, last

@@ -13,6 +13,7 @@ from click.testing import Result
 
 from drivefs.emulator import Running
 from drivefs.errors import Unreachable
+from drivefs.remote import copying
 from drivefs.remote.fetching import RANGE_BYTES
 from tests.contract.commands import Run
 from tests.emulator_support import Api
@@ -218,10 +219,20 @@ def test_cp_puts_no_folder_beside_a_file_of_its_name(run: Run, api: Api, top: tu
 def test_cp_asks_for_all_ids_at_once(run: Run, emulator: Running, top: tuple[str, str], tmp_path: Path) -> None:
     source = folder_of(tmp_path / "run", {f"d/f{n}": bytes([n]) for n in range(40)})
     run("cp", "-r", f"{source}/", f"{top[1]}/")
-    assert len(emulator.admin.requests(method="drive.files.generateIds")) == 2  # for the folder, for its files
+    assert len(emulator.admin.requests(method="drive.files.generateIds")) == 1  # for the folder and its files
     emulator.admin.reset_counters()
     run("cp", "-r", f"{source}/", f"{top[1]}/")
     assert not emulator.admin.requests(method="drive.files.generateIds")
+
+
+def test_cp_of_more_than_one_request_gives_ids_for_has_one_for_each(
+    run: Run, emulator: Running, top: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "_IDS_AT_ONCE", 7)
+    files = {f"d{n % 3}/f{n}": bytes([n]) for n in range(40)}
+    run("cp", "-r", f"{folder_of(tmp_path / 'run', files)}/", f"{top[1]}/")
+    assert tree(emulator, top[1]) == files
+    assert len(emulator.admin.requests(method="drive.files.generateIds")) == 7  # for 43
 
 
 def test_cp_dry_run_changes_nothing(run: Run, emulator: Running, top: tuple[str, str], tmp_path: Path) -> None:
