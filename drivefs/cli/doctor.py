@@ -9,7 +9,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,14 +18,18 @@ from typing import Any
 import click
 import platformdirs
 
-from drivefs.cli.account import drive_options, open_drive
+from drivefs.cli.account import drive_options
 from drivefs.cli.progress import size_text
 from drivefs.config import Settings, config_file, load_settings
+from drivefs.drive.auth import DRIVE_SCOPE, SCOPES
 from drivefs.drive.google import GoogleDrive
 from drivefs.errors import DrivefsError, UserError
 from drivefs.fuse import binding
 from drivefs.mounts import FUSE_TYPE, check_fuse, is_dead, read_table
 from drivefs.records import read_records, state_folder
+from drivefs.signin.accounts import login_command
+from drivefs.signin.check import granted_scopes
+from drivefs.signin.find import Found, find_sign_in
 
 PASSTHROUGH_LINUX = (6, 9)
 """From here on the kernel has passthrough, and sends again what a dead process did not answer."""
@@ -76,12 +80,13 @@ def examine(settings: Settings) -> Iterator[Finding]:
     for name, check in local:
         yield _found(name, check)
     try:
-        drive = open_drive(settings)
+        found = find_sign_in(settings.credentials, settings.account, subject=settings.subject)
+        drive = GoogleDrive(found.credentials, endpoint=settings.endpoint or found.endpoint)
     except DrivefsError as error:
         yield Finding("sign-in", False, str(error))
         return
     try:
-        yield from _remote(drive)
+        yield from _remote(drive, found, settings)
     finally:
         drive.close()
 
@@ -179,7 +184,7 @@ def _mounts() -> str:
 # --- Drive ---
 
 
-def _remote(drive: GoogleDrive) -> Iterator[Finding]:
+def _remote(drive: GoogleDrive, found: Found, settings: Settings) -> Iterator[Finding]:
     try:
         about = drive.about()
         sent = datetime.now(UTC)
@@ -192,8 +197,24 @@ def _remote(drive: GoogleDrive) -> Iterator[Finding]:
         return
     yield Finding("Drive", True, "answers.")
     yield Finding("sign-in", True, f"{about.email or 'an account without an address'}.")
+    scopes = granted_scopes(found) or found.granted_scopes
+    yield _found("scopes", lambda: _scopes(scopes, login_command(settings.account), read_only=settings.read_only))
     yield _found("quota", lambda: _quota(about.limit_bytes, about.usage_bytes))
     yield _found("clock", lambda: _clock(sent, server))
+
+
+def _scopes(granted: Sequence[str], login: str, *, read_only: bool) -> str:
+    if not granted:
+        return "the sign-in server does not tell."
+    if DRIVE_SCOPE in granted:
+        return "all of Drive may be read and written."
+    if SCOPES["file"] in granted:
+        return f"only what this OAuth client has made is seen and written; '{login} --scope full' shows all."
+    if SCOPES["readonly"] not in granted:
+        raise UserError(f"Drive is not among what the sign-in grants: '{login}' signs in anew.")
+    if not read_only:
+        raise UserError(f"Drive may only be read: mount with --read-only, or sign in with '{login} --scope full'.")
+    return "Drive may be read."
 
 
 def _quota(limit_bytes: int | None, usage_bytes: int) -> str:

@@ -84,6 +84,8 @@ def login(
     name = settings.account
     accounts = Accounts()
     if service_account is not None:
+        if not service_account.is_file():
+            raise UsageError(f"There is no file {service_account}: name the JSON key of a service account.")
         info: Info = {**read_info(service_account), "granted_scopes": [SCOPES[scope]]}
         if info.get("type") != "service_account":
             raise UsageError(f"{service_account} is not the JSON key of a service account.")

@@ -29,7 +29,16 @@ from weakref import WeakSet
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import DecodeError, HeaderParsingError, HTTPError, LocationValueError, ProtocolError
+from urllib3.exceptions import (
+    DecodeError,
+    HeaderParsingError,
+    HTTPError,
+    LocationValueError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+)
+from urllib3.exceptions import TimeoutError as HttpTimeout
 from urllib3.response import BaseHTTPResponse
 
 from drivefs.errors import BadReply, Refused, Unreachable
@@ -205,6 +214,14 @@ def _short(error: BaseException) -> str:
     """The innermost cause in a few words, without a URL."""
     if isinstance(error, ProtocolError) and len(error.args) > 1 and isinstance(error.args[1], BaseException):
         error = error.args[1]
+    if isinstance(error, NameResolutionError):
+        return "its name is not found"
+    if isinstance(error, NewConnectionError) and isinstance(error.__cause__, OSError):
+        error = error.__cause__
+    if isinstance(error, TimeoutError | HttpTimeout):
+        return "it stays silent"
+    if isinstance(error, OSError) and error.strerror and not isinstance(error, ssl.SSLError):
+        return error.strerror[:200]
     return f"{type(error).__name__}: {error}".rstrip(".")[:200]
 
 

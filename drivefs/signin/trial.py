@@ -55,7 +55,12 @@ def try_and_keep(
     Raises SignInNeeded when it does not work, UserError when Drive cannot be asked or the account is someone else's.
     Then the account is as it was.
     """
-    origin = _Unkept(info, source, "sign in there again, or here with 'drivefs auth login'")
+    way_out = "sign in there again, or here with 'drivefs auth login'"
+    if info.get("type") == "service_account":
+        way_out = "make a new key for it in the Google Cloud console"
+        if info.get("subject"):
+            way_out += f", and let the domain's administrator allow it to stand in for {info['subject']}"
+    origin = _Unkept(info, source, way_out)
     found = Found(Renewable(origin), name, name, endpoint)
     try:
         about = ask_about(found, endpoint)

@@ -300,7 +300,9 @@ def test_service_account_without_storage_is_warned_of_and_stands_in_for_a_person
         [],
     )
     refused = person.run(*login, "forno", "--subject", "nobody@example.com", code=4)
-    assert "invalid_grant" in refused
+    assert "invalid_grant" in refused and "administrator allow it to stand in for nobody@example.com" in refused
+    no_key = ("auth", "login", "--service-account", person.home / "none")
+    assert "name the JSON key" in person.run(*no_key, code=2)
     told = person.run("ls", "--credentials", key, "--subject", BEN, "--endpoint", person.server.endpoint, "drive:")
     assert "Traceback" not in told
 

@@ -18,6 +18,7 @@ from drivefs import cli
 from drivefs.cli import doctor
 from drivefs.cli.mount_helper import arguments
 from drivefs.cli.notify import notify
+from drivefs.drive.auth import SCOPES
 from drivefs.errors import UsageError, UserError
 
 TOP = Path(__file__).parents[2]
@@ -141,3 +142,16 @@ def test_doctor_warns_of_what_will_break() -> None:
         doctor._quota(0, 0)
     with pytest.raises(UserError, match="uploads will stop soon"):
         doctor._quota(100, 96)
+
+
+def test_doctor_tells_what_the_sign_in_may() -> None:
+    def said(name: str, *, read_only: bool = False) -> str:
+        return doctor._scopes([SCOPES[name]], "drivefs auth login", read_only=read_only)
+
+    assert "read and written" in said("full")
+    assert "--scope full" in said("file")
+    assert said("readonly", read_only=True) == "Drive may be read."
+    with pytest.raises(UserError, match="mount with --read-only, or sign in with 'drivefs auth login --scope full'"):
+        said("readonly")
+    with pytest.raises(UserError, match="not among"):
+        doctor._scopes(["openid"], "drivefs auth login", read_only=False)
