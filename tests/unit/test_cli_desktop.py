@@ -75,7 +75,7 @@ def test_notify_says_nothing_where_nobody_listens(monkeypatch: pytest.MonkeyPatc
 
 def test_unit_runs_commands_that_there_are() -> None:
     unit = (TOP / "packaging" / "systemd" / "drivefs.service").read_text()
-    commands = [line.partition("=")[2] for line in unit.splitlines() if line.startswith("Exec")]
+    commands = [line.partition("=")[2] for line in unit.splitlines() if line.startswith(("ExecStart=", "ExecStop="))]
     assert len(commands) == 2
     for command in commands:
         name, *words = command.replace("%h", "/nowhere/at/all").split()
