@@ -287,6 +287,14 @@ class Database:
             connection.close()
             self._reader.execute("COMMIT")
 
+    def begin_anew(self) -> bool:
+        """Write a little, with which a log begins anew of which all is moved; whether it has. A transaction that was
+        under way when the last of it was moved has made it longer instead."""
+        with self._lock:
+            before = self.position()
+            self.set_setting("log", before.salt)
+            return self.position().salt != before.salt
+
     def close(self) -> None:
         """Close it; a database that was closed needs no recovery."""
         with self._lock:

@@ -33,6 +33,9 @@ CHECKPOINT_TRIES = 5
 """Where writers never rest, the log begins anew only when a checkpoint has met with a moment of rest: while it is
 long, that is tried several times."""
 
+RELIEF_LIMIT_S = 1.0
+"""For so long at most who makes names waits for such a moment: some thousand files take a log of half a GiB."""
+
 
 class Store:
     """A cache folder in use by this process. Any thread may enter once it is opened."""
@@ -44,6 +47,8 @@ class Store:
         self._syncing = threading.Lock()  # held for one sync point; guards nothing that others ask for
         self._begun = 0  # sync points; guarded by _counting
         self._done = 0  # the number of the last one that ended well; guarded by _syncing
+        self._at_rest = threading.Event()  # not set: who makes names waits, so that the log can begin anew
+        self._at_rest.set()
         self.damaged: Path | None = None
         """A damaged database that was found instead of this one, and is kept there."""
         try:
@@ -204,9 +209,22 @@ class Store:
 
         Raises CacheDamaged, CacheFull.
         """
-        for _ in range(CHECKPOINT_TRIES):
-            if self._sync_once(checkpoint=True):
-                return
+        if self._checkpoint_at_rest():
+            return
+        self._at_rest.clear()
+        try:
+            self._checkpoint_at_rest()
+        finally:
+            self._at_rest.set()
+
+    def _checkpoint_at_rest(self) -> bool:
+        """Whether the log need not be looked at again now."""
+        return any(self._sync_once(checkpoint=True) for _ in range(CHECKPOINT_TRIES))
+
+    def await_relief(self) -> None:
+        """Called by who is about to make names, and holds no lock: where those who do never rest, the log would grow
+        for as long as they go on. Returns at once nearly always."""
+        self._at_rest.wait(RELIEF_LIMIT_S)
 
     def relieve(self) -> None:
         """Called by who writes much and has time, between his transactions: `checkpoint` once the log is long. In a
@@ -236,7 +254,8 @@ class Store:
             number = points.begin()
             position = db.position()
             held = content.points.begin()
-            if points.last is not None and points.last.position == position and not (held.any or points.was_cut):
+            idle = points.last is not None and points.last.position == position and not (held.any or points.was_cut)
+            if idle and not (checkpoint and db.is_long()):
                 held.close()
                 return True  # nothing has happened since
             if checkpoint:
@@ -257,7 +276,7 @@ class Store:
             held.close()
             emptied = db.end_checkpoint(move=ended) if checkpoint else True
         content.points.end(held)
-        return emptied or not db.is_long()
+        return not checkpoint or not db.is_long() or (emptied and db.begin_anew())
 
     def close(self) -> None:
         """Make a last sync point, if the disk lets us, and close it."""

@@ -169,7 +169,9 @@ class Tree:
     # --- making ---
 
     def prepare_new(self, parent: Inode, name: str) -> None:
-        """What must be known before a name is made: that it is one, and what the folder has on Drive."""
+        """What must be known before a name is made: that it is one, and what the folder has on Drive. The caller
+        holds no lock."""
+        self._store.await_relief()
         self._rights.check_mount()
         check_name(name)
         folder = self._folder(parent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,3 +88,34 @@ def test_log_of_the_database_stays_short_while_it_is_written_without_a_pause(tmp
             sizes.append((store.folder / "drivefs.db-wal").stat().st_size)
         store.close()
     assert max(sizes) < 2 << 20
+
+
+def test_log_of_the_database_begins_anew_while_names_are_made_without_a_pause(tmp_path: Path) -> None:
+    written_bytes = 0
+    stop = threading.Event()
+    with (
+        mock.patch("drivefs.store.db.LONG_LOG_BYTES", 1 << 20),
+        mock.patch("drivefs.store.db.RESERVE_BYTES", 1 << 16),
+    ):
+        store = Store(tmp_path / "cache")
+        store.sync()
+
+        def make_names() -> None:
+            nonlocal written_bytes
+            while not stop.is_set():
+                store.await_relief()
+                store.db.set_setting("value", f"{written_bytes}" * 20_000)
+                written_bytes += 20_000
+
+        maker = threading.Thread(target=make_names)
+        maker.start()
+        try:
+            while written_bytes < 32 << 20 and maker.is_alive():
+                store.checkpoint()
+        finally:
+            stop.set()
+            maker.join()
+        size_bytes = (store.folder / "drivefs.db-wal").stat().st_size
+        store.close()
+    assert written_bytes > 30 << 20
+    assert size_bytes < written_bytes / 2
