@@ -106,7 +106,11 @@ def _draw_series(axes: Axes, results: Results, series: str) -> None:
             xs, [found.least for _, found in points], [found.most for _, found in points], alpha=0.2,
             color=line.get_color(),
         )  # fmt: skip
-    limits = [(x, results.limits[case].figures[main]) for x, case in sorted(cases.items()) if case in results.limits]
+    limits = [
+        (x, results.limits[case].figures[main])
+        for x, case in sorted(cases.items())
+        if case in results.limits and main in results.limits[case].figures
+    ]
     if limits:
         axes.plot(*zip(*limits, strict=True), linestyle="--", color="black", linewidth=0.8, label=LIMIT)
     axes.set_xscale("log")
