@@ -138,7 +138,7 @@ def parsed() -> argparse.Namespace:
         type=float,
         metavar="SECONDS",
         default=math.inf,
-        help="begin no run that may take longer than that; the exit code is 3 when some are left",
+        help="begin no run but the first that may take longer than that; the exit code is 3 when some are left",
     )
     parser.add_argument(
         "--profile", type=Path, metavar="FOLDER", help="sample what our process does, and keep no figures"

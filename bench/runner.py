@@ -84,8 +84,9 @@ class Bench:
 
     def run(self, chosen: Sequence[Chosen], rounds: int, until_s: float) -> bool:
         """Do what the results lack of so many runs of each, a round of all after another, so that what drifts drifts
-        for all. Begins none that may not be over at `until_s` (monotonic). Returns whether all is done."""
-        all_done = True
+        for all. But for the first, begins none that may not be over at `until_s` (monotonic). Returns whether all is
+        done."""
+        all_done, begun = True, False
         for number in range(rounds):
             for place, each in enumerate(chosen):
                 for name in each.systems:
@@ -93,9 +94,10 @@ class Bench:
                     if len(so_far) > number or any(run.failure for run in so_far):
                         continue
                     needed_s = max((run.took_s for run in so_far), default=each.case.usual_s)
-                    if time.monotonic() + needed_s > until_s:
+                    if begun and time.monotonic() + needed_s > until_s:
                         all_done = False
                         continue
+                    begun = True
                     self._results.runs.append(self._run(each, place, name))
                     if each.case.limit is not None:
                         self._results.limits[each.title] = each.case.limit(each.case.network or self._network)
