@@ -138,6 +138,10 @@ class ListPage:
     next_token: str | None
     incomplete: bool = False
 
+    @property
+    def entries(self) -> int:
+        return len(self.files)
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -154,6 +158,10 @@ class ChangesPage:
     changes: tuple[Change, ...]
     next_token: str | None
     new_start_token: str | None
+
+    @property
+    def entries(self) -> int:
+        return len(self.changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +199,10 @@ class DetailsPage:
     found: tuple[Details, ...]
     next_token: str | None
     incomplete: bool
+
+    @property
+    def entries(self) -> int:
+        return len(self.found)
 
 
 # --- what Drive is told ---

@@ -26,7 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"vfs", "remote"}),
     frozenset({"sync", "signin"}),
     frozenset({"drive", "store"}),
-    frozenset({"model"}),
+    frozenset({"model", "paging"}),
     frozenset({"errors", "supervisor"}),
 )
 """From the top down; what stands beside another in one row does not know it."""

@@ -24,9 +24,9 @@ from drivefs.drive.replies import write_time
 from drivefs.drive.service import quoted
 from drivefs.errors import Refused, UsageError
 from drivefs.model import FOLDER_MIME, GOOGLE_MIME_PREFIX, SHORTCUT_MIME, Details, DriveId
+from drivefs.paging import pages
 from drivefs.remote.paths import PREFIX
 from drivefs.sync.names import shown_name
-from drivefs.sync.pages import pages
 from drivefs.sync.walks import QUERY_FOLDERS
 
 

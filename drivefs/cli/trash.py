@@ -18,9 +18,9 @@ from drivefs.drive.google import GoogleDrive
 from drivefs.drive.replies import write_time
 from drivefs.errors import UsageError, UserError
 from drivefs.model import RemoteFile
+from drivefs.paging import pages
 from drivefs.remote import paths
 from drivefs.sync.names import shown_name
-from drivefs.sync.pages import pages
 
 QUERY = "trashed = true and 'me' in owners"
 

@@ -57,6 +57,7 @@ from drivefs.model import (
     UpdateTarget,
     UploadTarget,
 )
+from drivefs.paging import Course
 
 _DOWNLOAD_PIECE_BYTES = 256 << 10
 """Small enough that the first bytes of a slow line come soon, large enough that Python is not the bound."""
@@ -168,11 +169,12 @@ class GoogleDrive:
 
     def shared_drives(self) -> list[SharedDrive]:
         found: list[SharedDrive] = []
+        course = Course()
         token: str | None = None
         while True:
             page, token = read_shared_drives(read_json(self._ask(self._service.shared_drives(token)).body))
             found += page
-            if token is None or not page:
+            if not page or course.follow(token, len(page)) is None:
                 return found
 
     def start_page_token(self, shared_drive: DriveId | None = None) -> str:
@@ -184,11 +186,12 @@ class GoogleDrive:
 
     def revisions(self, file_id: DriveId) -> list[Revision]:
         found: list[Revision] = []
+        course = Course()
         token: str | None = None
         while True:
             page, token = read_revisions(read_json(self._ask(self._service.revisions(file_id, token)).body))
             found = (found + page)[-PAGE_SIZE:]
-            if token is None:
+            if course.follow(token, len(page)) is None:
                 return found
 
     def download(

@@ -13,8 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 from drivefs.drive.api import Drive
 from drivefs.errors import RemoteNotFound, UserError
 from drivefs.model import FOLDER_MIME, ROOT_ALIAS, DriveId, RemoteFile
+from drivefs.paging import pages
 from drivefs.sync.names import local_name, shown_name, told_apart
-from drivefs.sync.pages import pages
 
 PREFIX = "drive:"
 _ID = re.compile(r"[A-Za-z0-9_-]{10,}")

@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable
 
 from drivefs.drive.api import Drive
-from drivefs.errors import Refused
+from drivefs.errors import BadReply, Refused
 from drivefs.model import Inode, ListPage
+from drivefs.paging import Course, pages
 from drivefs.store.store import Store
 from drivefs.sync.layout import root_of
-from drivefs.sync.pages import Pages, pages
+from drivefs.sync.pages import Pages
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class FlatListing:
         self._saw_page = saw_page
         self._monotonic = monotonic
         self._clock = clock
+        self._course = Course()  # of the thread that steps
         self._progress = threading.Condition()
         # By this process; guarded by _progress:
         self._began_s: float | None = None
@@ -135,15 +137,21 @@ class FlatListing:
                 log.warning("Drive refuses a listing of everything: its folders are listed one by one.")
                 db.set_setting(_PHASE, _DONE)
             db.set_setting(_TOKEN, "")  # too old: this part from its beginning
+            self._course = Course()
             return
-        following = page.next_token if page.next_token != token else None
+        endless = False
+        try:
+            following = self._course.follow(page.next_token, page.entries)
+        except BadReply:
+            endless, following = True, None
         with db.transaction():
             self._pages.apply(page.files, since, park=phase == _FOLDERS)
             db.set_setting(_TOKEN, following or "")
-            if page.incomplete or (page.next_token is not None and following is None):
+            if page.incomplete or endless:
                 db.set_setting(_PHASE, _DONE)  # not to be trusted: the folders are listed one by one
             elif following is None and phase == _FOLDERS:
                 db.set_setting(_PHASE, _PARKED)
+                self._course = Course()
             elif following is None:
                 db.set_setting(_PHASE, _DONE)
                 self._store.nodes.set_all_listed(Inode(int(db.setting(_LAST) or 0)))

@@ -21,11 +21,12 @@ from concurrent.futures import Future
 from drivefs.drive.api import Drive
 from drivefs.errors import DriveError, Refused, SignInNeeded
 from drivefs.model import Inode, Place, Priority
+from drivefs.paging import pages
 from drivefs.store.node import Node
 from drivefs.store.store import Store
 from drivefs.sync.exports import FORMATS
 from drivefs.sync.flat import FlatListing
-from drivefs.sync.pages import Pages, Tree, pages
+from drivefs.sync.pages import Pages, Tree
 from drivefs.sync.walks import QUERY_FOLDERS, Walks
 
 log = logging.getLogger(__name__)

@@ -7,13 +7,12 @@ may have been faster than a page: what it said was gone is not brought back.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from cachetools import TTLCache
 
-from drivefs.errors import BadReply
 from drivefs.model import DriveId, Inode, RemoteFile
 from drivefs.store.node import Node
 from drivefs.store.store import Store
@@ -129,28 +128,3 @@ _COLUMNS = (
     "change", "drive_id", "confirmed_ns", "revision", "md5", "remote_name", "remote_parent", "remote_meta",
     "remote_version", "export", "points_to", "kept",
 )  # fmt: skip
-
-
-class Paged(Protocol):
-    """A page of anything."""
-
-    @property
-    def next_token(self) -> str | None: ...
-
-
-Page = TypeVar("Page", bound=Paged)
-
-
-def pages(ask: Callable[[str | None], Page]) -> Iterator[Page]:
-    """The pages of a listing, one after another. Raises BadReply when it turns in a circle."""
-    tokens: set[str] = set()
-    token: str | None = None
-    while True:
-        page = ask(token)
-        yield page
-        token = page.next_token
-        if token is None:
-            return
-        if token in tokens:
-            raise BadReply("Drive's listing does not come to an end.")
-        tokens.add(token)

@@ -7,7 +7,7 @@ import re
 from drivefs.drive.api import Drive
 from drivefs.errors import Refused, RemoteNotFound
 from drivefs.model import FOLDER_MIME, DriveId
-from drivefs.sync.pages import pages
+from drivefs.paging import pages
 
 _ID = re.compile(r"[A-Za-z0-9_-]{15,}")
 

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from drivefs.drive.api import Drive
 from drivefs.errors import (
@@ -36,11 +36,9 @@ from drivefs.errors import (
     Unreachable,
 )
 from drivefs.model import (
-    CreateTarget,
     DriveId,
     Generation,
     Inode,
-    Kind,
     Metadata,
     Priority,
     SessionUri,
@@ -50,10 +48,9 @@ from drivefs.model import (
 from drivefs.store.claim import Claim
 from drivefs.store.content_file import ContentFile
 from drivefs.store.generations import State
-from drivefs.store.habits import is_temporary
 from drivefs.store.node import Node
 from drivefs.store.store import Store
-from drivefs.sync.metadata import to_create
+from drivefs.sync.destinations import Destinations
 from drivefs.sync.order import SMALL_LIMIT_BYTES
 from drivefs.sync.sending import ALIGN_BYTES, Head
 from drivefs.sync.stream import Stream
@@ -115,6 +112,7 @@ class Streaming:
         self._executor = executor
         self._clock = clock
         self._chance = chance
+        self._destinations = Destinations(store)
         self._changed = threading.Condition()
         # Guarded by _changed's lock:
         self._streams: dict[Generation, Stream] = {}
@@ -181,55 +179,20 @@ class Streaming:
         node = self._store.nodes.find(file.inode)
         if node is None or node.unnamed or node.generation != file.generation or not file.use():
             return
-        stream = self._stream(node, file)
+        stream = self._destinations.find_stream(node, file)
         if stream is None:
             file.close()
             return
         with self._changed:
             self._streams[file.generation] = stream
 
-    def _stream(self, node: Node, file: ContentFile) -> Stream | None:
-        """Where the content may be sent: into the ID that the file has, or that of the file which it will replace, if
-        those of its name did so; or else a new one. None when a stream would be in vain."""
-        assert node.parent is not None
-        name, habits = node.name or "", self._store.habits
-        if not habits.is_worth_it(name):
-            return None
-        if node.drive_id is not None:
-            # An ID without confirmation is one whose create may be under way.
-            return None if node.confirmed_ns is None else Stream(self._store, file, node.drive_id, fresh=False)
-        place = habits.target_of(node.parent, name)
-        target = self._store.nodes.find_child(*place) if place is not None else None
-        if target is not None and target.drive_id is not None:
-            known = target.kind is Kind.FILE and target.confirmed_ns is not None
-            return Stream(self._store, file, target.drive_id, fresh=False) if known else None
-        if place is None and is_temporary(name):
-            return None
-        parent = self._store.nodes.find(node.parent)
-        if parent is None or parent.drive_id is None or parent.confirmed_ns is None:
-            return None
-        return Stream(self._store, file, DriveId(""), fresh=True)  # an ID is asked for when the session begins
-
     def _drop_useless(self) -> None:
         """What was removed, replaced or changed in its beginning, or is bound to what it no longer becomes."""
         with self._changed:
             idle = [stream for stream in self._streams.values() if not (stream.busy or stream.taken)]
         for stream in idle:
-            if not self._is_useful(stream):
+            if not self._destinations.is_useful(stream):
                 self._give_up(stream)
-
-    def _is_useful(self, stream: Stream) -> bool:
-        node = self._store.nodes.find(stream.file.inode)
-        if node is None or node.unnamed:
-            return False
-        if stream.session is None:
-            if node.generation != stream.generation:
-                return False
-        elif self._store.content.sent_ahead.find(stream.generation) is None:
-            return False
-        if node.drive_id is not None:
-            return node.drive_id == stream.drive_id
-        return stream.fresh or self._store.nodes.find_by_drive_id(stream.drive_id) is not None
 
     # --- one request after another, on a thread of the executor ---
 
@@ -298,7 +261,7 @@ class Streaming:
             raise Superseded("The file was removed.")
         if stream.fresh:
             stream.drive_id = self._take_id()
-            target: UploadTarget = self._create_target(node, stream.drive_id)
+            target: UploadTarget = self._destinations.create_target(node, stream.drive_id)
         else:
             target = UpdateTarget(stream.drive_id, Metadata())
         stream.session = session = self._drive.start_session(target, None)
@@ -307,17 +270,6 @@ class Streaming:
             stream.generation, stream.drive_id, session, fresh=stream.fresh, grain_bytes=ALIGN_BYTES
         ):
             raise Superseded("The content was replaced.")
-
-    def _create_target(self, node: Node, drive_id: DriveId) -> CreateTarget:
-        """Under the name that it will have, as far as can be guessed; the uploader puts right what is not."""
-        assert node.parent is not None
-        place = self._store.habits.target_of(node.parent, node.name or "")
-        parent = self._store.nodes.find(node.parent)
-        if parent is None or parent.drive_id is None:
-            raise Superseded("The folder was removed.")
-        if place is not None:
-            node = replace(node, name=place[1])
-        return CreateTarget(drive_id, parent.drive_id, to_create(node, self._store.nodes.xattrs(node.inode)))
 
     def _take_id(self) -> DriveId:
         """One that nobody else has: those of the uploader lie ready for the same reason."""

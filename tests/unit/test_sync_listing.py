@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -420,6 +421,36 @@ def test_listing_that_turns_in_a_circle_is_an_error(tmp_path: Path) -> None:
     drive.list_children = lambda *_: ListPage((), "again")  # type: ignore[method-assign]
     with pytest.raises(BadReply):
         house.mirror.ensure_listed(house.node("d000").inode)
+
+
+@pytest.mark.parametrize("tokens", [itertools.cycle("ab"), map(str, itertools.count())], ids=["circle", "nothing"])
+def test_listing_that_does_not_end_is_an_error_or_made_another_way(tmp_path: Path, tokens: Iterator[str]) -> None:
+    drive = FakeDrive()
+    fill(drive, 3, 3)
+    house = House(tmp_path / "cache", drive)
+    list_children = drive.list_children
+    drive.list_all = lambda *_, **__: ListPage((), next(tokens))  # type: ignore[method-assign]
+    drive.list_children = lambda *_: ListPage((), next(tokens))  # type: ignore[method-assign]
+    with pytest.raises(BadReply):
+        house.mirror.ensure_listed(house.node("d000").inode)
+    drive.list_children = list_children  # type: ignore[method-assign]
+    list_all(house)
+    assert_all_known(house)
+
+
+def test_listing_whose_page_is_empty_goes_on_behind_it(tmp_path: Path) -> None:
+    drive = FakeDrive()
+    fill(drive, 2, 2)
+    house = House(tmp_path / "cache", drive)
+    whole = drive.list_children
+
+    def sparse(parents: Sequence[DriveId], token: str | None = None) -> ListPage:
+        pages = {None: ListPage((), "1"), "1": ListPage((), "2"), "2": whole(parents)}
+        return pages[token]
+
+    drive.list_children = sparse  # type: ignore[method-assign]
+    house.mirror.ensure_listed(house.node("d000").inode)
+    assert "d000/f1" in tree(house)
 
 
 def test_listing_that_failed_is_asked_for_again(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from drivefs.errors import Refused, RemoteNotFound
-from drivefs.model import ROOT_INODE, About, Kind
+from drivefs.errors import BadReply, Refused, RemoteNotFound
+from drivefs.model import ROOT_INODE, About, ChangesPage, Kind
 from drivefs.sync.mirror import ANEW_EVERY_S, IDLE_POLL_S, POLL_S, Mirror
 from tests.fake_drive import ROOT, FakeDrive
 from tests.house import House
@@ -153,6 +154,30 @@ def test_mirror_shows_every_name_and_publishes_it_unchanged(tmp_path: Path, name
     house.write(local, b"22")
     house.drain()
     assert set(drive.names()) == {name}
+
+
+def test_mirror_forgets_folders_of_any_depth(house: House) -> None:
+    depth = sys.getrecursionlimit() + 100
+    top = parent = house.drive.put("top")
+    for _ in range(depth):
+        parent = house.drive.put("deep", parent=parent)
+    house.drive.put("leaf", b"x", parent=parent)
+    house.mirror.poll()
+    assert house.store.db.row("SELECT COUNT(*) FROM nodes WHERE name = 'deep'")[0] == depth
+    house.drive.change(top, trashed=True)
+    house.mirror.poll()
+    assert house.store.db.row("SELECT COUNT(*) FROM nodes WHERE name IN ('top', 'deep', 'leaf')")[0] == 0
+
+
+def test_mirror_is_not_kept_in_a_changes_feed_without_an_end(house: House) -> None:
+    changes = house.drive.changes
+    house.drive.changes = lambda token: ChangesPage((), token, None)  # type: ignore[method-assign]
+    with pytest.raises(BadReply):
+        house.mirror.poll()
+    house.drive.changes = changes  # type: ignore[method-assign]
+    house.drive.put("new", b"x")
+    house.mirror.poll()
+    assert house.node("new").size_bytes == 1
 
 
 def test_mirror_refuses_a_circle_of_folders(house: House) -> None:
