@@ -20,7 +20,7 @@ from concurrent.futures import Future
 
 from drivefs.drive.api import Drive
 from drivefs.errors import DriveError, Refused, SignInNeeded
-from drivefs.model import Inode, Place, Priority
+from drivefs.model import DriveId, Inode, Place, Priority
 from drivefs.paging import pages
 from drivefs.store.node import Node
 from drivefs.store.store import Store
@@ -340,15 +340,10 @@ class Listings:
             since = self.pages.moment()
             # Only what was here before Drive was asked can be missing in its answer.
             unseen = {drive_id: inode for folder in folders for drive_id, inode in nodes.confirmed_in(folder.inode)}
-        incomplete, page_sizes = False, []
-        for page in pages(lambda token: drive.list_children(ids, token)):
-            with db.transaction():
-                self.pages.apply(page.files, since)
-            for file in page.files:
-                unseen.pop(file.id, None)
-            incomplete = incomplete or page.incomplete
-            page_sizes.append(len(page.files))
-            self._store.relieve()
+        incomplete, page_sizes = self._read(ids, drive, since, unseen)
+        if unseen and len(page_sizes) > 1 and not incomplete:
+            # What changes between two pages may move another entry from the one not read yet to the one read already.
+            incomplete, _ = self._read(ids, drive, since, unseen)
         with db.transaction():
             for inode in () if incomplete else unseen.values():
                 node = nodes.find(inode)
@@ -358,3 +353,19 @@ class Listings:
                 if nodes.find(inode) is not None:
                     nodes.update(inode, listed=True)
         return page_sizes
+
+    def _read(
+        self, ids: list[DriveId], drive: Drive, since: int, unseen: dict[DriveId, Inode]
+    ) -> tuple[bool, list[int]]:
+        """Take in all that is in folders, which is then no longer `unseen`: whether Drive has not searched all, and
+        how many entries each page had."""
+        incomplete, page_sizes = False, []
+        for page in pages(lambda token: drive.list_children(ids, token)):
+            with self._store.db.transaction():
+                self.pages.apply(page.files, since)
+            for file in page.files:
+                unseen.pop(file.id, None)
+            incomplete = incomplete or page.incomplete
+            page_sizes.append(page.entries)
+            self._store.relieve()
+        return incomplete, page_sizes

@@ -482,6 +482,29 @@ def test_listing_anew_forgets_what_is_gone_and_keeps_what_waits_here(tmp_path: P
     assert house.store.nodes.get(ROOT_INODE).listed
 
 
+def test_listing_of_a_folder_that_changes_between_its_pages_drops_nothing_that_is_there(tmp_path: Path) -> None:
+    drive = FakeDrive()
+    drive.page_files = 3
+    (folder,) = fill(drive, 1, 9)
+    house = House(tmp_path / "cache", drive)
+    list_all(house)
+    house.mirror.listings.start_over()
+    house.mirror.ensure_listed(ROOT_INODE)
+    list_children = drive.list_children
+
+    def change_behind(parents: Sequence[DriveId], token: str | None = None) -> ListPage:
+        page = list_children(parents, token)
+        if not drive.files[page.files[0].id].trashed and page.files[0].name == "f0":
+            drive.change(page.files[0].id, trashed=True)  # what the next page would begin with is on this one now
+        return page
+
+    drive.list_children = change_behind  # type: ignore[method-assign]
+    house.mirror.ensure_listed(house.node("d000").inode)
+    house.mirror.poll()
+    assert tree(house) == on_drive(drive)
+    assert len(drive.names(folder)) == 8
+
+
 def test_listing_gives_the_plain_name_to_the_older_twin_in_any_order(tmp_path: Path) -> None:
     drive = FakeDrive()
     drive.page_files = 1
