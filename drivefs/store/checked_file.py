@@ -322,8 +322,9 @@ class CheckedFile(Opened):
             self._note_if_sound()
 
     def save_ranges(self) -> None:
-        super().save_ranges()
-        self.save_checksums()
+        with self._opened.db.transaction():
+            super().save_ranges()
+            self.save_checksums()
 
     def save_checksums(self) -> None:
         """Keep them as they are now, or not at all while it is OPEN: what is written comes before any record of it.
