@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import struct
 import threading
@@ -146,6 +147,14 @@ def test_session_gives_a_waiting_read_up_when_the_reader_is_ended(peer: Peer) ->
     released.set()
     reader.join()
     assert peer.replies() == []
+
+
+def test_buffer_holds_the_longest_requests_that_the_kernel_is_allowed() -> None:
+    assert wire.IN_HEADER.size + wire.WRITE_IN.size + wire.WRITE_LIMIT_BYTES <= wire.BUFFER_BYTES
+    # A read is cut to the buffer, and a short one means the end of the file.
+    assert wire.BUFFER_BYTES >= wire.PAGES_LIMIT * mmap.PAGESIZE
+    # A write of 1 MiB that begins anywhere in a page can come in one.
+    assert wire.PAGES_LIMIT * mmap.PAGESIZE >= wire.WRITE_LIMIT_BYTES + mmap.PAGESIZE - 1
 
 
 # --- what the kernel is told ---

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import stat
 from enum import IntEnum
+from mmap import PAGESIZE
 from struct import Struct
 
 from drivefs.model import Kind
@@ -19,11 +20,12 @@ OLDEST_MINOR = 28
 """max_pages came with 7.28 (Linux 4.20)."""
 
 WRITE_LIMIT_BYTES = 1 << 20
-PAGES_LIMIT = 256
-"""Pages of one request: 1 MiB."""
+PAGES_LIMIT = WRITE_LIMIT_BYTES // PAGESIZE + 1
+"""Pages of one request: 1 MiB that begins within a page. The kernel grants fs.fuse.max_pages_limit at most, which is
+256 unless root has raised it: such a write comes in two requests then."""
 
-BUFFER_BYTES = WRITE_LIMIT_BYTES + 4096
-"""Holds any request: a header, write's own, and the bytes."""
+BUFFER_BYTES = PAGES_LIMIT * PAGESIZE
+"""Holds any request (a header, write's own, and the bytes), and what the longest READ asks for."""
 
 
 class Opcode(IntEnum):
