@@ -67,6 +67,8 @@ MOUNT_S = 60.0
 """Within which a mount is there."""
 FLUSH_S = 120.0
 """What is not on Drive then, when a case is over, is left."""
+FAILED_S = 5.0
+"""The same of a case that failed."""
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -128,12 +130,16 @@ def drivefs(emulator: Running, work: Path, flags: list[str]) -> Iterator[System]
 
     system = System(folder, None, remount, kill)
     mount()
+    worked = False
     try:
         yield system
+        worked = True
     finally:
-        try:
-            run("umount", str(folder), "--timeout", str(FLUSH_S))
-        except subprocess.CalledProcessError:
+        # What is left of a case that failed goes nowhere; its Drive may be gone.
+        if (
+            not worked
+            or subprocess.run([*command, "umount", str(folder), "--timeout", str(FLUSH_S)], check=False).returncode
+        ):
             run("umount", str(folder), "--no-wait")
         shutil.rmtree(cache)
         folder.rmdir()
@@ -235,10 +241,10 @@ def _in_foreground(folder: Path, cache: Path, command: list[str], environment: d
             time.sleep(0.02)
         system.ready_s, system.pid = time.perf_counter() - began, process.pid
 
-    def unmount() -> None:
+    def unmount(patience_s: float = FLUSH_S) -> None:
         subprocess.run(["fusermount3", "-u", str(folder)], check=False)
         try:
-            process.wait(FLUSH_S)
+            process.wait(patience_s)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -257,9 +263,11 @@ def _in_foreground(folder: Path, cache: Path, command: list[str], environment: d
     system = System(folder, None, remount, kill)
     with log:
         mount()
+        patience_s = FAILED_S
         try:
             yield system
+            patience_s = FLUSH_S
         finally:
-            unmount()
+            unmount(patience_s)
             shutil.rmtree(cache, ignore_errors=True)
             folder.rmdir()
