@@ -136,6 +136,7 @@ class Mounted:
         self._requests = ThreadPoolExecutor(REQUESTS_AT_ONCE, "control")
         self._mirror = Mirror(store, self._drive, formats=parse_formats(settings.export_formats))
         self._mirror.adopt_formats()
+        self._mirror.trash.ensure_place()
         self._room = Room(store, limit_bytes=settings.cache_size, keep_free_bytes=settings.keep_free)
         self._downloader = Downloader(store, self._drive, self._downloads, free_bytes=self._room.free_bytes)
         trash = Trash(store, self._drive.at(Priority.PUBLISH), parse_trash_limit(settings.trash_limit))

@@ -82,7 +82,7 @@ class IsDirectory(FsError):
 
 
 class CrossDevice(FsError):
-    """Folders do not move from one drive to another."""
+    """Folders do not move from one drive to another, nor what is on this machine only to Drive."""
 
 
 class NotEmpty(FsError):
@@ -94,7 +94,7 @@ class NotPermitted(FsError):
 
 
 class AccessDenied(FsError):
-    """The account may not do this."""
+    """The account may not do this, or nobody may in the trash."""
 
 
 class ReadOnly(FsError):

@@ -69,6 +69,17 @@ class Place(Enum):
     SHARED_DRIVES = "shared-drives"
     SHARED_DRIVE = "shared-drive"
     SHARED_WITH_ME = "shared-with-me"
+    TRASH = "trash"
+    """Drive's trash, to look into: it is in no listing of the mount's root, and shows to who names it."""
+
+
+class Trash(Enum):
+    """What is to become of an item in Drive's trash. The values are stored."""
+
+    PUT = "put"
+    """It lies there, or is to, with all that is below it."""
+    PURGE = "purge"
+    """It was removed from there: it is deleted for good."""
 
 
 class Priority(IntEnum):
@@ -116,6 +127,10 @@ class RemoteFile:
     description: str = ""
     starred: bool = False
     """By this account; others have their own stars."""
+    put_into_trash: bool = False
+    """`explicitlyTrashed`: it lies in the trash by itself, and not only with the folder that it is in."""
+    can_delete: bool = True
+    """Whether the account may delete it for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +236,8 @@ class Metadata:
     description: str | None = None
     """"" takes it away."""
     starred: bool | None = None
+    trashed: bool | None = None
+    """False takes an item out of the trash."""
 
 
 @dataclass(frozen=True, slots=True)

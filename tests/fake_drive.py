@@ -138,6 +138,8 @@ class FakeDrive:
             values["mime_type"] = metadata.mime_type
         if metadata.modified_ns is not None:
             values["modified_ns"] = metadata.modified_ns // 1_000_000 * 1_000_000
+        if metadata.trashed is not None:
+            values |= {"trashed": metadata.trashed, "put_into_trash": metadata.trashed}
         if metadata.app_properties is not None:
             merged = {**old, **metadata.app_properties}
             values["app_properties"] = {key: value for key, value in merged.items() if value is not None}
@@ -195,19 +197,37 @@ class FakeDrive:
             known = ROOT if file_id == ROOT_ALIAS else file_id
             if known not in self.files:
                 raise RemoteNotFound("No such file.", reason="notFound", status=404)
-            return self.files[known]
+            return self._seen(self.files[known])
 
         return self._call("get", effect)
 
-    def list_children(self, parents: Sequence[DriveId], page_token: str | None = None) -> ListPage:
+    def list_children(
+        self, parents: Sequence[DriveId], page_token: str | None = None, *, trashed: bool = False
+    ) -> ListPage:
         def effect() -> ListPage:
             known = {ROOT if parent == ROOT_ALIAS else parent for parent in parents}
-            found = [file for file in self.files.values() if file.parent in known and not file.trashed]
+            files = [self._seen(file) for file in self.files.values() if file.parent in known]
+            found = [file for file in files if trashed or not file.trashed]
             start = int(page_token or 0)
             end = start + self.page_files
             return ListPage(tuple(found[start:end]), str(end) if end < len(found) else None)
 
         return self._call("list_children", effect)
+
+    def _seen(self, file: RemoteFile) -> RemoteFile:
+        """As Drive tells of it: what lies in a trashed folder is trashed too."""
+        above = self.files.get(file.parent) if file.parent is not None else None
+        return file if above is None or not self._seen(above).trashed else replace(file, trashed=True)
+
+    def list_trashed(self, page_token: str | None = None) -> ListPage:
+        def effect() -> ListPage:
+            files = [self._seen(file) for file in self.files.values() if file.owned_by_me]
+            found = [file for file in files if file.trashed]
+            start = int(page_token or 0)
+            end = start + self.page_files
+            return ListPage(tuple(found[start:end]), str(end) if end < len(found) else None)
+
+        return self._call("list_trashed", effect)
 
     def list_all(self, page_token: str | None = None, *, folders: bool | None = None) -> ListPage:
         def wanted(file: RemoteFile) -> bool:
@@ -311,7 +331,7 @@ class FakeDrive:
         def effect() -> None:
             if file_id in self.files:
                 self.log.append(("trash", self.files[file_id].name))
-                self._change(file_id, trashed=True)
+                self._change(file_id, trashed=True, put_into_trash=True)
 
         self._call("trash", effect)
 

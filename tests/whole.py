@@ -188,6 +188,7 @@ class Whole:
             self.recovered = self.store.recover()
             self.mirror = Mirror(self.store, self.drive)
             self.mirror.start()
+            self.mirror.trash.ensure_place()
             self.downloader = Downloader(self.store, self.drive, AtOnce())
             self.streaming = Streaming(self.store, self.drive, AtOnce(), clock=self.clock.time, chance=lambda: 0.5)
             self.uploader = Uploader(

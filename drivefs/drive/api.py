@@ -61,8 +61,15 @@ class Drive(Protocol):
 
     def get(self, file_id: DriveId) -> RemoteFile: ...
 
-    def list_children(self, parents: Sequence[DriveId], page_token: str | None = None) -> ListPage:
-        """What lies in any of `parents` (1 to 50; `ROOT_ALIAS` is one) and is not trashed, 1,000 a page."""
+    def list_children(
+        self, parents: Sequence[DriveId], page_token: str | None = None, *, trashed: bool = False
+    ) -> ListPage:
+        """What lies in any of `parents` (1 to 50; `ROOT_ALIAS` is one), 1,000 a page; what is trashed only with
+        `trashed`."""
+        ...
+
+    def list_trashed(self, page_token: str | None = None) -> ListPage:
+        """What the account owns and has in the trash, with what lies in folders there, 1,000 a page."""
         ...
 
     def list_all(self, page_token: str | None = None, *, folders: bool | None = None) -> ListPage:

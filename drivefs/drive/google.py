@@ -155,8 +155,13 @@ class GoogleDrive:
     def get(self, file_id: DriveId) -> RemoteFile:
         return read_file(read_json(self._ask(self._service.get(file_id)).body))
 
-    def list_children(self, parents: Sequence[DriveId], page_token: str | None = None) -> ListPage:
-        return read_page(read_json(self._ask(self._service.list_children(parents, page_token)).body))
+    def list_children(
+        self, parents: Sequence[DriveId], page_token: str | None = None, *, trashed: bool = False
+    ) -> ListPage:
+        return read_page(read_json(self._ask(self._service.list_children(parents, page_token, trashed=trashed)).body))
+
+    def list_trashed(self, page_token: str | None = None) -> ListPage:
+        return read_page(read_json(self._ask(self._service.list_trashed(page_token)).body))
 
     def list_all(self, page_token: str | None = None, *, folders: bool | None = None) -> ListPage:
         return read_page(read_json(self._ask(self._service.list_all(page_token, folders)).body))

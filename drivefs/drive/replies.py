@@ -33,7 +33,8 @@ from drivefs.model import (
 FILE_FIELDS = (
     "id,name,mimeType,parents,trashed,version,modifiedTime,createdTime,size,md5Checksum,headRevisionId,"
     "appProperties,shortcutDetails/targetId,webViewLink,capabilities/canEdit,"
-    "capabilities/canModifyContent,capabilities/canTrash,capabilities/canCopy,ownedByMe,description,starred"
+    "capabilities/canModifyContent,capabilities/canTrash,capabilities/canDelete,capabilities/canCopy,ownedByMe,"
+    "explicitlyTrashed,description,starred"
 )
 
 DETAIL_FIELDS = f"{FILE_FIELDS},webContentLink,sha1Checksum,sha256Checksum"
@@ -107,6 +108,8 @@ def read_file(value: object) -> RemoteFile:
         owned_by_me=value.get("ownedByMe") is not False,
         description=_text(value.get("description")),
         starred=value.get("starred") is True,
+        put_into_trash=value.get("trashed") is True and value.get("explicitlyTrashed") is not False,
+        can_delete=may("canDelete"),
     )
 
 

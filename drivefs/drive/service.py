@@ -85,9 +85,12 @@ class Service:
     def get(self, file_id: DriveId, fields: str = FILE_FIELDS) -> Call:
         return self._made(self._files.get(fileId=file_id, fields=fields, **_ALL_DRIVES))
 
-    def list_children(self, parents: Sequence[DriveId], page_token: str | None) -> Call:
+    def list_children(self, parents: Sequence[DriveId], page_token: str | None, *, trashed: bool = False) -> Call:
         either = " or ".join(f"'{quoted(parent)}' in parents" for parent in parents)
-        return self._list(f"({either}) and trashed = false", page_token)
+        return self._list(f"({either})" if trashed else f"({either}) and trashed = false", page_token)
+
+    def list_trashed(self, page_token: str | None) -> Call:
+        return self._list("trashed = true and 'me' in owners", page_token)
 
     def list_all(self, page_token: str | None, folders: bool | None = None) -> Call:
         kind = "" if folders is None else f"mimeType {'=' if folders else '!='} '{FOLDER_MIME}' and "
@@ -230,6 +233,8 @@ def _metadata(metadata: Metadata) -> dict[str, Any]:
         body["description"] = metadata.description
     if metadata.starred is not None:
         body["starred"] = metadata.starred
+    if metadata.trashed is not None:
+        body["trashed"] = metadata.trashed
     return body
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from drivefs.model import FOLDER_MIME, DriveId, Inode, Kind, RemoteFile, RevisionId, SessionUri
+from drivefs.model import FOLDER_MIME, DriveId, Inode, Kind, RemoteFile, RevisionId, SessionUri, Trash
 from drivefs.store.claim import Claim
 from drivefs.store.generations import Base
 from drivefs.store.node import NOT_ON_DRIVE, Node
@@ -108,6 +108,7 @@ class Confirmed(Points):
                     "remote_name": remote.name,
                     "remote_parent": remote.parent,
                     "remote_version": remote.version,
+                    "remote_trashed": 1 if remote.put_into_trash else None,
                 }
             if sent or self._is_tried(owner.inode, remote):
                 values |= {"revision": remote.revision, "md5": remote.md5}
@@ -129,6 +130,9 @@ class Confirmed(Points):
             now = self._nodes.get(node.inode)
             if now.frozen:
                 self._finish(now)
+            elif now.trash is Trash.PUT and not now.remote_trashed and not self._has_content(now.inode):
+                self._db.run("UPDATE jobs SET tried_md5 = NULL, reason = '' WHERE inode = ?", (now.inode,))
+                self._enqueue(now, Barrier.MOUNT, renew=True)
             elif now.change == node.change:
                 self._drop(node.inode)
             else:
@@ -138,6 +142,17 @@ class Confirmed(Points):
                     (time.time_ns(), node.inode),
                 )
                 self.changed.set()
+
+    def _has_content(self, inode: Inode) -> bool:
+        """Whether content waits, or is on its way."""
+        job = self.find(inode)
+        return job is not None and job.generation is not None
+
+    def is_in_trash(self, node: Node) -> None:
+        """Drive has put a node into its trash."""
+        with self._db.transaction():
+            self._nodes.update(node.inode, remote_trashed=1)
+            self.settled(node)
 
     def _content_published(self, node: Node, claim: Claim) -> None:
         generation = claim.generation

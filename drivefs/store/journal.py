@@ -120,3 +120,18 @@ class Journal(Confirmed):
     def changed_metadata(self, node: Node) -> None:
         """Name, folder, mode, time or attributes of a node changed, or it is a new folder or symlink."""
         self._enqueue(node, Barrier.NONE, renew=False)
+
+    def put_into_trash(self, node: Node) -> None:
+        """A node of Drive's tree was moved into a trash. What waits of its content goes to Drive first, at the place
+        and under the name that it had; then it is trashed there, in its turn as a removal."""
+        if node.confirmed_ns is None or self._has_content(node.inode):
+            self._enqueue(node, Barrier.NONE, renew=False)
+        else:
+            self._enqueue(node, Barrier.MOUNT, renew=True)
+
+    def restored(self, node: Node) -> None:
+        """A node was moved out of a trash, with what was put there by itself and shows in it."""
+        with self._db.transaction():
+            for each in list(self._nodes.below(node)):
+                if each.remote_trashed:
+                    self.changed_metadata(each)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any
 
-from drivefs.model import LINK_EXPORTS, ROOT_INODE, DriveId, Generation, Inode, Kind, Place, RevisionId
+from drivefs.model import LINK_EXPORTS, ROOT_INODE, DriveId, Generation, Inode, Kind, Place, RevisionId, Trash
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,9 @@ class Node:
     points_to: DriveId | None = None
     kept: int | None = None
     heir: Inode | None = None
+    local: int | None = None
+    trash: Trash | None = None
+    remote_trashed: int | None = None
 
     @property
     def unnamed(self) -> bool:
@@ -65,13 +68,16 @@ class Node:
 
 
 NOT_ON_DRIVE: dict[str, None] = dict.fromkeys(
-    ("drive_id", "confirmed_ns", "revision", "md5", "remote_name", "remote_parent", "remote_meta", "remote_version")
+    (
+        *("drive_id", "confirmed_ns", "revision", "md5", "remote_name", "remote_parent", "remote_meta"),
+        *("remote_version", "remote_trashed"),
+    )
 )
 """The columns that tell of a node's file or folder on Drive, for one that has none."""
 
 COLUMNS = tuple(field.name for field in fields(Node))
 
-_PLACE_AT = COLUMNS.index("place")
+_PLACE_AT, _TRASH_AT = COLUMNS.index("place"), COLUMNS.index("trash")
 
 
 def from_row(row: sqlite3.Row) -> Node:
@@ -82,6 +88,8 @@ def from_row(row: sqlite3.Row) -> Node:
         values[at] = bool(values[at])
     if values[_PLACE_AT] is not None:
         values[_PLACE_AT] = Place(values[_PLACE_AT])
+    if values[_TRASH_AT] is not None:
+        values[_TRASH_AT] = Trash(values[_TRASH_AT])
     return Node(*values)
 
 

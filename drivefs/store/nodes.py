@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from drivefs.errors import NoEntry
-from drivefs.model import ROOT_INODE, DriveId, Inode, Kind, Place
+from drivefs.model import ROOT_INODE, DriveId, Inode, Kind, Place, Trash
 from drivefs.store.db import Database
 from drivefs.store.news import News
 from drivefs.store.node import COLUMNS, Node, changed, from_row, shown
@@ -51,7 +51,7 @@ def _update(columns: tuple[str, ...]) -> str:
 
 
 def _stored(value: Any) -> Any:
-    return value.value if isinstance(value, Kind | Place) else value
+    return value.value if isinstance(value, Kind | Place | Trash) else value
 
 
 class Nodes:
@@ -147,9 +147,11 @@ class Nodes:
         return [DriveId(row[0]) for row in rows]
 
     def unlisted(self, limit: int) -> list[Node]:
-        """Folders on Drive whose entries are not known yet."""
+        """Folders on Drive whose entries are not known yet, without those in its trash."""
         rows = self._db.rows(
-            f"{_SELECT} WHERE kind = 'folder' AND listed = 0 AND confirmed_ns IS NOT NULL LIMIT ?", (limit,)
+            f"{_SELECT} WHERE kind = 'folder' AND listed = 0 AND confirmed_ns IS NOT NULL AND remote_trashed IS NULL"
+            " LIMIT ?",
+            (limit,),
         )
         return [from_row(row) for row in rows]
 
@@ -184,7 +186,9 @@ class Nodes:
         with self._db.transaction():
             self._db.run(
                 # Of shared drives, a listing of everything has what the account has opened.
-                "WITH RECURSIVE elsewhere(inode) AS (SELECT inode FROM nodes WHERE place = 'shared-drive' UNION ALL"
+                # And what lies in a trash is in no listing.
+                "WITH RECURSIVE elsewhere(inode) AS"
+                " (SELECT inode FROM nodes WHERE place = 'shared-drive' OR local = 1 UNION"
                 " SELECT n.inode FROM nodes n JOIN elsewhere e ON n.parent = e.inode WHERE n.kind = 'folder')"
                 " UPDATE nodes SET listed = 1 WHERE kind = 'folder' AND listed = 0 AND confirmed_ns IS NOT NULL"
                 " AND inode <= ? AND inode NOT IN elsewhere",
@@ -213,12 +217,28 @@ class Nodes:
             after = page[-1].name or ""
 
     def page(self, parent: Inode, after: str, limit: int = PAGE_ROWS) -> list[Node]:
-        """The first `limit` children whose names come after `after`, in the order of their names."""
+        """The first `limit` children whose names come after `after`, in the order of their names; without the place
+        that shows Drive's trash, so that who goes through all of the mount does not come there."""
         rows = self._db.rows(
-            f"{_SELECT} WHERE parent = ? AND name > ? AND frozen_ns IS NULL ORDER BY name LIMIT ?",
+            f"{_SELECT} WHERE parent = ? AND name > ? AND frozen_ns IS NULL AND place IS NOT 'trash'"
+            " ORDER BY name LIMIT ?",
             (parent, after, limit),
         )
         return [from_row(row) for row in rows]
+
+    def children_from(self, parent: Inode, remote_parent: DriveId) -> list[Node]:
+        """The children whose folder on Drive is another one."""
+        rows = self._db.rows(f"{_SELECT} WHERE parent = ? AND remote_parent = ?", (parent, remote_parent))
+        return [from_row(row) for row in rows]
+
+    def below(self, folder: Node) -> Iterator[Node]:
+        """All that is known at any depth in a folder, a folder before its entries; nobody may move it meanwhile."""
+        waiting = [folder] if folder.kind is Kind.FOLDER else []
+        while waiting:
+            for child in self.children(waiting.pop().inode):
+                yield child
+                if child.kind is Kind.FOLDER:
+                    waiting.append(child)
 
     def has_children(self, parent: Inode) -> bool:
         row = self._db.row("SELECT 1 FROM nodes WHERE parent = ? AND frozen_ns IS NULL LIMIT 1", (parent,))
@@ -256,6 +276,18 @@ class Nodes:
             if node is not None and node.place is not None:
                 return each
         return ROOT_INODE
+
+    def trash_above(self, node: Node) -> Node | None:
+        """The folder of a trash, Drive's or a desktop's, that an item of Drive lies in, at any depth; None where it
+        lies in none."""
+        while not node.local:
+            above = self.find(node.parent) if node.parent is not None else None
+            if above is None:
+                return None
+            if above.local:
+                return above
+            node = above
+        return None
 
     def ancestors(self, inode: Inode) -> Iterator[Inode]:
         """The folders above a node, nearest first, up to the root; nothing for a node without a name."""

@@ -126,7 +126,10 @@ class Queue:
     # --- putting in and taking out ---
 
     def _enqueue(self, node: Node, barrier: Barrier, *, generation: Generation | None = None, renew: bool) -> None:
-        """Make or widen the node's job. `renew` gives it a new place at the end of the publish order."""
+        """Make or widen the node's job. `renew` gives it a new place at the end of the publish order. Of what lies
+        here only, Drive is never told."""
+        if node.local:
+            return
         now_ns = time.time_ns()
         with self._db.transaction():
             if now_ns - self._last_ns > LULL_NS:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 12
+SCHEMA_VERSION = 13
 
 STEPS: dict[int, str] = {
     4: "DROP INDEX IF EXISTS nodes_by_name",  # what is frozen shares its name with what is shown
@@ -53,8 +53,14 @@ CREATE TABLE nodes (
                                      -- needs it: it stays in its place, shown to nobody; NULL: it is shown
     export        TEXT,              -- Google documents: the extension of what shows in their place (sync.exports)
     points_to     TEXT,              -- shortcuts: Drive ID of what they stand for
-    kept          INTEGER,           -- 1: the account may not put it into the trash; NULL: it may
-    heir          INTEGER            -- frozen: inode of what goes on with its file on Drive; NULL: nobody so far
+    kept          INTEGER,           -- 1: the account may not put it into the trash, or not delete it for good where
+                                     -- it lies there; NULL: it may
+    heir          INTEGER,           -- frozen: inode of what goes on with its file on Drive; NULL: nobody so far
+    local         INTEGER,           -- 1: lies here only, and Drive is never told of it: what a desktop keeps of its
+                                     -- trash, and the folder that shows Drive's; NULL: Drive's, or to be
+    trash         TEXT,              -- model.Trash: what is to become of it in Drive's trash; NULL: it is not there
+    remote_trashed INTEGER           -- 1: it was put into Drive's trash, as last seen or set, or may be there;
+                                     -- NULL: it is not, or only with the folder that it lies in
 );
 CREATE UNIQUE INDEX nodes_shown_by_name ON nodes (parent, name) WHERE parent IS NOT NULL AND frozen_ns IS NULL;
 -- Each of these holds few rows of a million, and finds them without reading the others.

@@ -10,12 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from drivefs.model import LINK_EXPORTS, ROOT_INODE, DriveId, Inode, Kind, Place, RemoteFile
+from drivefs.model import LINK_EXPORTS, ROOT_INODE, DriveId, Inode, Kind, Place, RemoteFile, Trash
 from drivefs.store.node import Node
 from drivefs.store.store import Store
 from drivefs.sync.exports import with_extension
-from drivefs.sync.metadata import Attributes, attributes, node_values, remote_meta, told_place, wanted_name
+from drivefs.sync.layout import is_reserved
+from drivefs.sync.metadata import Attributes, attributes, kept, node_values, remote_meta, told_place, wanted_name
 from drivefs.sync.names import local_name, shown_name
+from drivefs.sync.trash_view import TrashView
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ class Items:
         """`formats`: as what Google documents show (sync.exports)."""
         self._store = store
         self._formats = formats
+        self.trash = TrashView(store, self)
         self._missed: dict[DriveId, RemoteFile] = {}  # changed while open for writing here; guarded by the database
 
     def has_newer(self, file: RemoteFile) -> bool:
@@ -55,6 +58,8 @@ class Items:
         nodes = self._store.nodes
         node = nodes.find_by_drive_id(file.id)
         if node is not None and (node.inode == ROOT_INODE or node.place is not None):
+            return
+        if file.trashed and self._apply_trashed(node, file):
             return
         parent = self._parent_of(file)
         if parent is not None and parent.unnamed:
@@ -81,6 +86,39 @@ class Items:
             return
         self._update(node, file, parent)
 
+    def _apply_trashed(self, node: Node | None, file: RemoteFile) -> bool:
+        """Take over that an item is in Drive's trash; False where it is something else that is to be told."""
+        if node is None:
+            if file.id in self._store.journal.disowned():
+                return False
+            self._add_trashed(file)
+        elif self.trash.holds(node):
+            self._update_trashed(node, file)
+        elif node.unnamed or self._is_open(node) or self._store.journal.find(node.inode) is not None:
+            return False
+        else:
+            self.gone(file.id, file)
+        return True
+
+    def _add_trashed(self, file: RemoteFile) -> None:
+        folder = self.trash.folder_of(file)
+        if folder is not None:
+            self._add(file, folder)
+
+    def _update_trashed(self, node: Node, file: RemoteFile) -> None:
+        """In the trash here too: it keeps the place that it has there."""
+        if node.remote_version is not None and 0 < file.version <= node.remote_version:
+            return
+        values = {**self._remote(file), "kept": kept(file)}
+        if self._store.journal.find(node.inode) is None and not self._is_open(node):
+            values |= self._content(node, file)
+        here = self._store.nodes.find(node.parent) if node.parent is not None else None
+        folder = self.trash.folder_of(file)
+        if folder is not None and here is not None and here.place is Place.TRASH and folder.inode != here.inode:
+            # Its own folder is there too.
+            values |= {"parent": folder.inode, "name": self._free_name(file, folder, node.inode), "trash": None}
+        self._store.nodes.update(node.inode, **values)
+
     def _parent_of(self, file: RemoteFile) -> Node | None:
         """The node of the folder that an item lies in; for what others share, which lies in none, its place."""
         if file.parent is not None:
@@ -99,7 +137,7 @@ class Items:
         nodes = self._store.nodes
         values: dict[str, object] = {"remote_version": file.version}
         here = nodes.find(node.parent) if node.parent is not None else None
-        placed = here is not None and here.drive_id == node.remote_parent
+        placed = here is not None and not node.trash and here.drive_id == node.remote_parent
         job = self._store.journal.find(node.inode)
         told = job is not None and job.tried_md5 == told_place(file.parent, file.name)  # from here, a moment ago
         if placed and not told and wanted_name(node) == node.remote_name:
@@ -150,7 +188,8 @@ class Items:
         if other is not None and other.inode != inode and self._is_younger_twin(other, file):
             nodes.update(other.inode, name=self._apart(other))
             other = None
-        return local_name(name, file.id, taken=other is not None and other.inode != inode)
+        taken = is_reserved(parent.inode, shown) or (other is not None and other.inode != inode)
+        return local_name(name, file.id, taken=taken)
 
     @staticmethod
     def _apart(node: Node) -> str:
@@ -174,13 +213,18 @@ class Items:
         if self._store.nodes.find_child(parent.inode, name) is not None:
             log.error("Drive's item %s cannot be shown: its name is taken twice over.", file.id)
             return
-        node = self._store.nodes.add(parent=parent.inode, name=name, **node_values(file, shown))
+        trash = Trash.PUT if parent.place is Place.TRASH else None
+        node = self._store.nodes.add(parent=parent.inode, name=name, trash=trash, **node_values(file, shown))
         for key, value in shown.xattrs.items():
             self._store.nodes.set_xattr(node.inode, key, value)
+        if file.trashed:
+            self.trash.gather(node)
 
     def _update(self, node: Node, file: RemoteFile, parent: Node) -> None:
         nodes = self._store.nodes
         shown = attributes(file, self._formats)
+        if node.trash is not None:
+            self.trash.leave_behind(node)
         values: dict[str, object] = self._remote(file) | self._content(node, file)
         if node.export is not None and (file.name, shown.target) != (node.remote_name, node.target):
             values |= self._link(node, shown)
@@ -195,7 +239,8 @@ class Items:
         nodes.update(
             node.inode,
             writable=file.can_edit,
-            kept=None if file.can_trash else 1,
+            kept=kept(file),
+            trash=None,
             confirmed_ns=node.confirmed_ns or file.created_ns,
             **values,
         )
@@ -216,16 +261,26 @@ class Items:
             "remote_parent": file.parent,
             "remote_meta": remote_meta(file),
             "remote_version": file.version,
+            "remote_trashed": 1 if file.put_into_trash else None,
         }
 
     def gone(self, drive_id: DriveId, file: RemoteFile | None) -> None:
         """Drive says that an item is in the trash, or that there is none."""
         node = self._store.nodes.find_by_drive_id(drive_id)
-        if node is None or node.inode == ROOT_INODE or node.place is not None or node.unnamed:
+        if node is None:
+            if file is not None:
+                self._add_trashed(file)
+            return
+        if node.inode == ROOT_INODE or node.place is not None or node.unnamed:
             return
         if file is not None and node.remote_version is not None and 0 < file.version <= node.remote_version:
             return
+        if file is not None and self.trash.holds(node):
+            self._update_trashed(node, file)
+            return
         self.forget(node)
+        if file is not None:
+            self._add_trashed(file)
 
     def forget(self, node: Node) -> bool:
         """Drop a node, and what lies below it, that Drive no longer shows. What Drive does not have yet stays, with

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 
 from drivefs.drive.api import Drive
 from drivefs.errors import DriveError, Refused, SignInNeeded
@@ -26,7 +27,8 @@ from drivefs.store.node import Node
 from drivefs.store.store import Store
 from drivefs.sync.exports import FORMATS
 from drivefs.sync.flat import FlatListing
-from drivefs.sync.pages import Pages, Tree
+from drivefs.sync.items import Items
+from drivefs.sync.pages import Pages
 from drivefs.sync.walks import QUERY_FOLDERS, Walks
 
 log = logging.getLogger(__name__)
@@ -55,7 +57,7 @@ class Listings:
         self,
         store: Store,
         drive: Drive,
-        tree: Tree,
+        tree: Items,
         formats: Sequence[str] = FORMATS,
         *,
         monotonic: Callable[[], float] = time.monotonic,
@@ -66,6 +68,7 @@ class Listings:
         self._background = drive.at(Priority.MIRROR)
         self._tree = tree
         self.pages = Pages(store, tree, formats)
+        self.trash = tree.trash
         self._walks = Walks(store, monotonic=monotonic)
         self.flat = FlatListing(
             store, self._background, self.pages, self._walks.saw_page, monotonic=monotonic, clock=clock
@@ -92,6 +95,7 @@ class Listings:
         shared = self._store.nodes.find_place(Place.SHARED_WITH_ME)
         if shared is not None:
             self._store.nodes.update(shared.inode, listed=False)
+        self.trash.start_over()
         self.flat.give_up()
 
     def wake(self) -> None:
@@ -170,6 +174,8 @@ class Listings:
             folder = self._store.nodes.get(inode)
             if folder.place is Place.SHARED_WITH_ME and not folder.listed:
                 self._list_shared(folder)
+            elif folder.place is Place.TRASH and not folder.listed:
+                self.trash.list_all(folder, self._reader)
             if folder.listed or folder.drive_id is None:
                 return
             if walking is None:
@@ -354,15 +360,25 @@ class Listings:
                     nodes.update(inode, listed=True)
         return page_sizes
 
+    def _is_trashed(self, drive_id: DriveId) -> bool:
+        """Whether what lies in a folder may be trashed with it."""
+        folder = self._store.nodes.find_by_drive_id(drive_id)
+        return folder is not None and self.trash.holds(folder)
+
     def _read(
         self, ids: list[DriveId], drive: Drive, since: int, unseen: dict[DriveId, Inode]
     ) -> tuple[bool, list[int]]:
         """Take in all that is in folders, which is then no longer `unseen`: whether Drive has not searched all, and
         how many entries each page had."""
         incomplete, page_sizes = False, []
-        for page in pages(lambda token: drive.list_children(ids, token)):
+        trashed = {drive_id for drive_id in ids if self._is_trashed(drive_id)}
+        ask = partial(drive.list_children, ids, trashed=True) if trashed else partial(drive.list_children, ids)
+        for page in pages(ask):
             with self._store.db.transaction():
-                self.pages.apply(page.files, since)
+                self.pages.apply([file for file in page.files if file.parent not in trashed], since)
+                for file in page.files:
+                    if file.parent in trashed:
+                        self._tree.take(file)
             for file in page.files:
                 unseen.pop(file.id, None)
             incomplete = incomplete or page.incomplete

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from drivefs.errors import InvalidArgument, NoSpace
-from drivefs.model import FOLDER_MIME, LINK_EXPORTS, SHORTCUT_MIME, DriveId, Kind, Metadata, RemoteFile
+from drivefs.model import FOLDER_MIME, LINK_EXPORTS, SHORTCUT_MIME, DriveId, Kind, Metadata, RemoteFile, Trash
 from drivefs.store.node import Node
 from drivefs.sync.exports import FORMATS, export_of, is_document, link_file, with_extension
 from drivefs.sync.names import remote_name
@@ -229,8 +229,14 @@ def node_values(remote: RemoteFile, shown: Attributes) -> dict[str, object]:
         "remote_version": remote.version,
         "export": shown.export,
         "points_to": shown.points_to,
-        "kept": None if remote.can_trash else 1,
+        "kept": kept(remote),
+        "remote_trashed": 1 if remote.put_into_trash else None,
     }
+
+
+def kept(remote: RemoteFile) -> int | None:
+    """The column of that name."""
+    return None if (remote.can_delete if remote.trashed else remote.can_trash) else 1
 
 
 def _properties(node: Node, xattrs: Mapping[str, bytes]) -> dict[str, str]:
@@ -250,7 +256,7 @@ def to_create(node: Node, xattrs: Mapping[str, bytes]) -> Metadata:
     """Everything that Drive must be told of a node that it does not have."""
     mime_type = {Kind.FOLDER: FOLDER_MIME, Kind.SYMLINK: SYMLINK_MIME}.get(node.kind)
     return Metadata(
-        name=remote_name(node.name or ""),
+        name=wanted_name(node),
         mime_type=mime_type,
         modified_ns=node.mtime_ns,
         app_properties=_properties(node, xattrs) or None,
@@ -258,8 +264,9 @@ def to_create(node: Node, xattrs: Mapping[str, bytes]) -> Metadata:
     )
 
 
-def to_update(node: Node, xattrs: Mapping[str, bytes], *, with_content: bool) -> Metadata:
-    """What differs from what Drive has. `with_content`: bytes go with it, which would set modifiedTime to now."""
+def to_update(node: Node, xattrs: Mapping[str, bytes], *, with_content: bool, in_trash: bool) -> Metadata:
+    """What differs from what Drive has. `with_content`: bytes go with it, which would set modifiedTime to now.
+    `in_trash`: it may stay there."""
     known = _known(node)
     wanted = _properties(node, xattrs)
     changed: dict[str, str | None] = {
@@ -272,6 +279,7 @@ def to_update(node: Node, xattrs: Mapping[str, bytes], *, with_content: bool) ->
         name=name if name != node.remote_name else None,
         modified_ns=node.mtime_ns if modified else None,
         app_properties=changed or None,
+        trashed=False if node.remote_trashed and not in_trash else None,
         **_changed_fields(node, xattrs),
     )
 
@@ -295,5 +303,7 @@ def told_place(parent: DriveId | None, name: str) -> str:
 
 
 def wanted_name(node: Node) -> str:
-    """The name that the node should have on Drive."""
+    """The name that the node should have on Drive; in the trash it keeps the one that it had."""
+    if node.trash is Trash.PUT and node.remote_name is not None:
+        return node.remote_name
     return remote_name(node.name or "", node.remote_name, node.drive_id, node.export)

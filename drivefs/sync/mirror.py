@@ -64,6 +64,7 @@ class Mirror:
         self._drive = drive.at(Priority.CHANGES)
         self.items = Items(store, formats)
         self.listings = Listings(store, drive, self.items, formats, monotonic=monotonic)
+        self.trash = self.items.trash
         self._shortcuts = Shortcuts(store, self._drive, self.listings)
         self._monotonic = monotonic
         self._polling = threading.Lock()  # one poll at a time; held while Drive is asked

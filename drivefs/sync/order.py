@@ -5,8 +5,9 @@
   has superseded that since: until some newer pointer is there, the one on Drive may name what is to be removed.
 - A small new file waits for the large new ones that were closed before it in its folder and below: the first
   `checkpoint` or `latest` must not be there before the weights that it names. Small ones travel side by side.
-- A child waits for its folder, and the removal of a folder for those of its children.
+- A child waits for its folder, also for its way out of the trash; the removal of a folder for those of its children.
 - What has the name of something frozen, or goes on with its file on Drive, waits for that.
+- What was moved into a trash is sent first, at the place that it had, and then counts as what removes a name.
 - A parked or held job, and what lies in a folder whose own job is, blocks nobody.
 
 What is held back by one of the first and the third rule is the pointer of a publish point (store.points). While a
@@ -20,11 +21,12 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
-from drivefs.model import DriveId, Inode, Kind
+from drivefs.model import DriveId, Inode, Kind, Trash
 from drivefs.store.node import Node
 from drivefs.store.nodes import Nodes
 from drivefs.store.points import Point
 from drivefs.store.queue import Barrier, Job
+from drivefs.sync.layout import root_of
 
 SMALL_LIMIT_BYTES = 5_000_000
 """What fits into one multipart request (drive-api: Uploads)."""
@@ -71,6 +73,7 @@ def look(
     pending: set[Inode] = set()  # folders with something earlier in or below them
     pending_large: set[Inode] = set()
     chains: dict[Inode, frozenset[Inode]] = {}  # folder: itself and all above it
+    restoring: dict[Inode, bool] = {}  # folder: whether it, or one above it, is still in Drive's trash
     emptying: set[DriveId] = set()  # folders from which something is still being removed
     taken: set[tuple[Inode, str | None]] = set()  # places of frozen nodes
     heirs: set[Inode | None] = set()  # of frozen nodes
@@ -83,7 +86,7 @@ def look(
             continue
         under_way = job.inode in busy or node.drive_id in busy_ids
         ready = job.ready_ns <= now_ns and not under_way
-        if node.unnamed:
+        if removes(job, node):
             if ready and not anything_pending and node.drive_id not in emptying:
                 removals.append(Ready(job, node, False, False, frozenset()))
             if node.remote_parent is not None:
@@ -91,7 +94,7 @@ def look(
             continue
         if not has_something(job, node):
             continue
-        parent = nodes.find(node.parent) if node.parent is not None else None
+        parent = folder_on_drive(node, nodes)
         if parent is None:
             continue
         if parent.confirmed_ns is None:
@@ -101,6 +104,8 @@ def look(
             ready = False
         if parent.inode not in chains:
             chains[parent.inode] = frozenset((parent.inode, *nodes.ancestors(parent.inode)))
+            restoring[parent.inode] = any(_is_restored(nodes.get(each), find_job) for each in chains[parent.inode])
+        ready = ready and not restoring[parent.inode]
         chain = chains[parent.inode]
         large = _is_large(job, node)
         each = Ready(job, node, large, any(job.seq <= at.seq and at.folder in chain for at in points), chain)
@@ -132,20 +137,23 @@ def earlier(
 ) -> Iterator[Job]:
     """Of `jobs`, which come in publish order from its very beginning, those that `job` waits for: what `look`
     holds it back for, but for its own folder's."""
+    removal = removes(job, node)
+    folder = folder_on_drive(node, nodes)
+    folders = frozenset(nodes.ancestors(node.inode))
     for_large = _waits_for_large(node, _is_large(job, node))
     for other in jobs:
-        if other.seq >= job.seq and not node.unnamed:
+        if other.seq >= job.seq and not removal:
             return
         if other.seq >= job.seq and (other.barrier is not Barrier.FOLDER or other.since_seq > job.seq):
             continue
         there = nodes.find(other.inode)
         if there is None or other.stuck:
             continue
-        if there.unnamed:
-            if node.unnamed and node.drive_id is not None and there.remote_parent == node.drive_id:
+        if removes(other, there):
+            if removal and node.drive_id is not None and there.remote_parent == node.drive_id:
                 yield other
             continue
-        parent = nodes.find(there.parent) if there.parent is not None else None
+        parent = folder_on_drive(there, nodes)
         if parent is None or not has_something(other, there):
             continue
         if parent.confirmed_ns is None:
@@ -153,14 +161,38 @@ def earlier(
             if above is None or above.stuck:
                 continue
         if (
-            node.unnamed
+            removal
+            or (there.remote_trashed and there.inode in folders)
             or (there.frozen and (there.heir == node.inode or (there.parent, there.name) == (node.parent, node.name)))
             or (
                 (job.barrier is not Barrier.NONE or (for_large and _is_large(other, there)))
-                and node.parent in (parent.inode, *nodes.ancestors(parent.inode))
+                and folder is not None
+                and folder.inode in (parent.inode, *nodes.ancestors(parent.inode))
             )
         ):
             yield other
+
+
+def removes(job: Job, node: Node) -> bool:
+    """Whether the job takes a name away on Drive."""
+    in_turn = node.trash is Trash.PUT and node.confirmed_ns is not None and job.generation is None
+    return node.unnamed or in_turn
+
+
+def _is_restored(folder: Node, find_job: Callable[[Inode], Job | None]) -> bool:
+    """Whether a folder was moved out of the trash, of which Drive has yet to hear."""
+    if not folder.remote_trashed or folder.trash is Trash.PUT:
+        return False
+    job = find_job(folder.inode)
+    return job is not None and not job.stuck
+
+
+def folder_on_drive(node: Node, nodes: Nodes) -> Node | None:
+    """The folder that Drive has a node in, or is to have; None for one that has lost its name."""
+    if node.trash is Trash.PUT:
+        known = nodes.find_by_drive_id(node.remote_parent) if node.remote_parent is not None else None
+        return known if known is not None and not known.gone else root_of(nodes)
+    return nodes.find(node.parent) if node.parent is not None else None
 
 
 def _waits_for_large(node: Node, large: bool) -> bool:

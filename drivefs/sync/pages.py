@@ -16,6 +16,7 @@ from cachetools import TTLCache
 from drivefs.model import DriveId, Inode, RemoteFile
 from drivefs.store.node import Node
 from drivefs.store.store import Store
+from drivefs.sync.layout import is_reserved
 from drivefs.sync.metadata import attributes, node_values
 from drivefs.sync.names import NAME_LIMIT_BYTES, shown_name
 
@@ -117,7 +118,12 @@ class Pages:
         """A new item as a row, where nothing about it is special."""
         shown = attributes(file, self._formats)
         name = shown_name(shown.name)
-        if shown.xattrs or len(name) > NAME_LIMIT_BYTES or len(name.encode()) > NAME_LIMIT_BYTES:
+        if (
+            shown.xattrs
+            or is_reserved(parent, name)
+            or len(name) > NAME_LIMIT_BYTES
+            or len(name.encode()) > NAME_LIMIT_BYTES
+        ):
             return None
         values = node_values(file, shown)
         return [parent, name, *(values[column] for column in _COLUMNS[2:])]

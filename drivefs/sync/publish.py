@@ -12,7 +12,17 @@ from dataclasses import replace
 
 from drivefs.drive.api import Drive
 from drivefs.errors import BadReply, IdInUse, RemoteNotFound, Superseded
-from drivefs.model import CreateTarget, DriveId, Inode, Kind, Metadata, RemoteFile, UpdateTarget, UploadTarget
+from drivefs.model import (
+    CreateTarget,
+    DriveId,
+    Inode,
+    Kind,
+    Metadata,
+    RemoteFile,
+    Trash,
+    UpdateTarget,
+    UploadTarget,
+)
 from drivefs.store.claim import Claim
 from drivefs.store.node import Node
 from drivefs.store.queue import Job
@@ -21,7 +31,7 @@ from drivefs.sync.conflicts import keep_beneath, set_aside
 from drivefs.sync.copies import Copies
 from drivefs.sync.metadata import remote_meta, to_create, to_update, told_fields, told_place, wanted_name
 from drivefs.sync.mirror import Mirror
-from drivefs.sync.order import SMALL_LIMIT_BYTES
+from drivefs.sync.order import SMALL_LIMIT_BYTES, folder_on_drive, removes
 from drivefs.sync.sending import Content, Head, LinkTarget, Outgoing, Progress, Sender
 
 log = logging.getLogger(__name__)
@@ -51,6 +61,9 @@ class Publisher:
         if node.unnamed:
             self._remove(node)
             return
+        if removes(job, node):
+            self._put_into_trash(node)
+            return
         content: Content | None = None
         if claim is not None:
             content = Outgoing(claim, progress, self._store.sync, head)
@@ -77,7 +90,7 @@ class Publisher:
         else:
             remote = self._without_content(node, known)
         sent = content is not None
-        if sent and remote.trashed:
+        if sent and remote.trashed and not self._is_in_trash(node):
             log.warning("%s was trashed on Drive while it was sent: it is made anew.", remote.name)
             self._store.journal.lost_on_drive(node)
             return
@@ -102,6 +115,12 @@ class Publisher:
     def _remove(self, node: Node) -> None:
         if node.drive_id is None:
             self._store.journal.removal_published(node.inode)
+        elif node.trash is Trash.PURGE:
+            self._purge(node, node.drive_id)
+        elif node.trash is Trash.PUT and node.confirmed_ns is not None:
+            if not node.remote_trashed:
+                self._drive.trash(node.drive_id)
+            self._removed(node, trashed=True)
         elif node.kind is Kind.FOLDER and (left := self._drive.list_children([node.drive_id]).files):
             if all(self._is_leaving(child) for child in left):
                 raise BadReply("The folder still holds what is on its way out of it.")
@@ -118,7 +137,41 @@ class Publisher:
             elif not self._drive.delete(node.drive_id):
                 # Made by us a moment ago, if it is there at all: no trace of it, also if it comes later.
                 self._store.journal.disown(node.drive_id)
+            self._removed(node, trashed=trashed)
+
+    def _removed(self, node: Node, *, trashed: bool) -> None:
+        with self._store.db.transaction():
             self._store.journal.removal_published(node.inode, trashed=trashed)
+            if trashed:
+                self._mirror.trash.moved_in(node)
+
+    def _put_into_trash(self, node: Node) -> None:
+        """A named node, with all that is below it: it shows in a desktop's trash, or in Drive's."""
+        assert node.drive_id is not None
+        if not node.remote_trashed:
+            self._drive.trash(node.drive_id)
+        self._store.journal.is_in_trash(node)
+
+    def _purge(self, node: Node, drive_id: DriveId) -> None:
+        """Delete for good what was removed from the trash here, unless it is not as it was seen there."""
+        try:
+            remote = self._drive.get(drive_id)
+        except RemoteNotFound:
+            self._store.journal.removal_published(node.inode)
+            return
+        left = self._drive.list_children([drive_id], trashed=True).files if node.kind is Kind.FOLDER else ()
+        if left and all(self._is_leaving(child) for child in left):
+            raise BadReply("The folder still holds what is on its way out of it.")
+        if remote.trashed and remote.revision == node.revision and not left:
+            self._drive.delete(drive_id)
+            self._store.journal.removal_published(node.inode)
+            return
+        with self._store.db.transaction():
+            self._store.journal.removal_published(node.inode)
+            self._mirror.take(remote)
+
+    def _is_in_trash(self, node: Node) -> bool:
+        return self._store.nodes.trash_above(node) is not None
 
     def _is_leaving(self, remote: RemoteFile) -> bool:
         """Whether an item has another place, or none, by now, of which Drive has yet to hear."""
@@ -143,7 +196,7 @@ class Publisher:
     def _tells_news(self, node: Node, remote: RemoteFile, *, sent: bool) -> bool:
         """Whether Drive's answer differs in more than what it was told."""
         return (
-            remote.trashed
+            (remote.trashed and not self._is_in_trash(node))
             or (not sent and node.confirmed_ns is not None and remote.revision != node.revision)
             or remote.name != wanted_name(node)
             or remote.parent != self._parent_id(node)
@@ -165,7 +218,7 @@ class Publisher:
 
     def _is_not_ours(self, job: Job, node: Node, known: RemoteFile, content: Content) -> bool:
         """Whether the content on Drive is not the one that the content here began from; then that is dealt with."""
-        if known.trashed:
+        if known.trashed and not node.remote_trashed and not self._is_in_trash(node):
             log.warning("%s was trashed on Drive while it was changed here: it is made anew.", known.name)
             self._store.journal.lost_on_drive(node)
             return True
@@ -182,7 +235,7 @@ class Publisher:
         return True
 
     def _parent_id(self, node: Node) -> DriveId:
-        parent = self._store.nodes.get(node.parent) if node.parent is not None else None
+        parent = folder_on_drive(node, self._store.nodes)
         if parent is None or parent.drive_id is None:
             raise BadReply("The folder is not on Drive yet.")
         return parent.drive_id
@@ -199,7 +252,12 @@ class Publisher:
         moved = node.remote_parent is not None and node.remote_parent != parent_id
         return UpdateTarget(
             node.drive_id,
-            to_update(node, self._store.nodes.xattrs(node.inode), with_content=with_content),
+            to_update(
+                node,
+                self._store.nodes.xattrs(node.inode),
+                with_content=with_content,
+                in_trash=self._is_in_trash(node),
+            ),
             add_parent=parent_id if moved else None,
             remove_parent=node.remote_parent if moved else None,
         )

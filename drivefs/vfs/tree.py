@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from drivefs.errors import (
+    AccessDenied,
     CrossDevice,
     DriveError,
     Exists,
@@ -23,13 +24,15 @@ from drivefs.errors import (
     NotPermitted,
     SignInNeeded,
 )
-from drivefs.model import ROOT_INODE, Inode, Kind, RequestId
+from drivefs.model import ROOT_INODE, Inode, Kind, Place, RequestId
 from drivefs.store.node import Node
 from drivefs.store.store import Store
+from drivefs.sync.layout import is_desktop_trash
 from drivefs.vfs.names import NAME_LIMIT_BYTES, check_name, check_sought, check_target
 from drivefs.vfs.opened import Attributes, OpenFiles
 from drivefs.vfs.ports import Downloader, Mirror
 from drivefs.vfs.rights import Rights
+from drivefs.vfs.trash import Move, TrashMoves
 
 RENAME_NOREPLACE = 1  # renameat2(2)
 
@@ -57,6 +60,7 @@ class Tree:
         self._downloader = downloader
         self._opened = opened
         self._rights = rights
+        self._trash = TrashMoves(store.nodes)
         self._now_ns = now_ns
 
     # --- finding ---
@@ -66,7 +70,7 @@ class Tree:
         if not name.isascii() or len(name) > 255:
             check_sought(name)
         node = self._nodes.find_child(parent, name)
-        if node is None and not self._folder(parent).listed:
+        if node is None and not self._folder(parent).listed and not self._is_desktops_look(parent, name):
             self._mirror.ensure_listed(parent)
             node = self._nodes.find_child(parent, name)
         if node is None:
@@ -92,10 +96,15 @@ class Tree:
                 if node is not None:
                     found = self._opened.describe(node)
                     break
-                if self._folder(parent).listed:
+                if self._folder(parent).listed or self._is_desktops_look(parent, name):
                     raise NoEntry("There is no such file or folder.")
             self.child(parent, name)  # lists the folder, or says why there is nothing
         return self._measured(found)
+
+    def _is_desktops_look(self, parent: Inode, name: str) -> bool:
+        """Whether it is only a desktop that looks whether `.Trash` is of its kind, which has a folder for each user's
+        ID (freedesktop.org: Trash specification), as it does at login and every time that something is mounted."""
+        return name.isdecimal() and self._folder(parent).place is Place.TRASH
 
     def _measured(self, attributes: Attributes) -> Attributes:
         """With the size of a Google document, where it can be had by looking at this one more closely."""
@@ -181,11 +190,13 @@ class Tree:
 
     def add(self, parent: Inode, name: str, kind: Kind, mode: int, target: str | None = None) -> Node:
         """A new node, in the caller's transaction and after `prepare_new`. Raises Exists, NoEntry."""
-        if self._folder(parent).unnamed:
+        folder = self._folder(parent)
+        if folder.unnamed:
             raise NoEntry("The folder was removed.")
         if self._nodes.find_child(parent, name) is not None:
             raise Exists("The name is taken.")
         now_ns = self._now_ns()
+        local = folder.local or (kind is Kind.FOLDER and is_desktop_trash(parent, name))
         node = self._nodes.add(
             parent=parent,
             name=name,
@@ -197,6 +208,7 @@ class Tree:
             target=target,
             listed=kind is Kind.FOLDER,
             ours=True,
+            local=1 if local else None,
         )
         self._touch(parent, now_ns)
         return node
@@ -234,11 +246,7 @@ class Tree:
             node = self._removable(parent, name)
             if node.kind is Kind.FOLDER:
                 raise IsDirectory("A folder is removed by rmdir.")
-            self._rights.check_removal(node)
-            self._store.requests.note(request, node.inode)
-            self._journal.removed(self._take_name(node))
-            self._opened.forget_unnamed(node.inode)
-            self._touch(parent, self._now_ns())
+            self._remove(node, parent, request)
 
     def remove_folder(self, parent: Inode, name: str, request: RequestId | None = None) -> None:
         """Raises NoEntry, NotDirectory, NotEmpty."""
@@ -249,18 +257,27 @@ class Tree:
         with self._store.request():
             node = self._removable(parent, name)
             self._check_empty(node)
-            self._rights.check_removal(node)
-            self._store.requests.note(request, node.inode)
-            self._journal.removed(self._take_name(node))
-            self._opened.forget_unnamed(node.inode)
-            self._touch(parent, self._now_ns())
+            self._remove(node, parent, request)
+
+    def _remove(self, node: Node, parent: Inode, request: RequestId | None) -> None:
+        self._rights.check_removal(node)
+        self._store.requests.note(request, node.inode)
+        columns = self._trash.columns_of_removal(node)
+        left = self._take_name(node)
+        if columns:
+            left = self._nodes.update(left.inode, **columns)
+        self._journal.removed(left)
+        self._opened.forget_unnamed(left.inode)
+        self._touch(parent, self._now_ns())
 
     def _removable(self, parent: Inode, name: str) -> Node:
         node = self._nodes.find_child(parent, name)
         if node is None:
             raise NoEntry("There is no such file or folder.")
-        self._rights.check(self._folder(parent))
-        self._rights.check(node)
+        self._rights.check_entry(self._folder(parent))
+        self._rights.check_entry(node)
+        if node.place is not None:
+            raise AccessDenied("It belongs to the mount, and stays where it is.")
         return node
 
     def _check_empty(self, node: Node) -> None:
@@ -291,38 +308,70 @@ class Tree:
         """
         if flags & ~RENAME_NOREPLACE:
             raise InvalidArgument("Names cannot be exchanged.")
-        self.child(parent, name)
-        self.prepare_new(new_parent, new_name)
+        found = self.child(parent, name)
+        self._prepare_move(new_parent, new_name)
+        if found.trash is not None and not self._folder(new_parent).local:
+            self._list_below(found)
         over = self._nodes.find_child(new_parent, new_name)
         if over is not None and over.kind is Kind.FOLDER and not over.listed:
             self._mirror.ensure_listed(over.inode)
         with self._store.request():
             source = self._removable(parent, name)
             target = self._nodes.find_child(new_parent, new_name)
+            move = self._trash.move(source, self._folder(new_parent), target)
             self._check_move(source, new_parent, target, flags)
+            if move is Move.ON_DRIVE:
+                self._check_drives(source, new_parent)
+            elif move is Move.INTO_TRASH:
+                self._rights.check_removal(source)
             if target is not None and target.inode == source.inode:
                 return
             self._store.requests.note(request, source.inode)
             if target is not None:
                 target = self._take_name(target)
             now_ns = self._now_ns()
-            moved = self._nodes.update(source.inode, parent=new_parent, name=new_name, ctime_ns=now_ns)
-            if target is not None:
+            columns = self._trash.columns(move, source)
+            moved = self._nodes.update(source.inode, parent=new_parent, name=new_name, ctime_ns=now_ns, **columns)
+            if move is Move.INTO_TRASH:
+                self._journal.put_into_trash(moved)
+            elif target is not None:
                 self._journal.replaced(moved, target)
                 self._opened.forget_unnamed(target.inode)
-            else:
+            elif move is not Move.HERE:
                 self._journal.changed_metadata(moved)
+            if move is Move.OUT_OF_TRASH:
+                self._journal.restored(moved)
             self._touch(parent, now_ns)
             if new_parent != parent:
                 self._touch(new_parent, now_ns)
         if moved.kind is Kind.FILE:
             self._store.habits.renamed(parent, name, new_parent, new_name)
 
-    def _check_move(self, source: Node, new_parent: Inode, target: Node | None, flags: int) -> None:
+    def _list_below(self, folder: Node) -> None:
+        """What was put into the trash by itself, and shows in a folder there, comes back with that: so it is to be
+        known. Raises DriveError."""
+        if folder.kind is Kind.FOLDER and not folder.listed:
+            self._mirror.ensure_listed(folder.inode)
+        for node in self._nodes.below(folder):
+            if node.kind is Kind.FOLDER and not node.listed:
+                self._mirror.ensure_listed(node.inode)
+
+    def _prepare_move(self, new_parent: Inode, new_name: str) -> None:
+        """As `prepare_new`; something can be moved into the trash, whatever is in there."""
+        folder = self._folder(new_parent)
+        if not folder.local:
+            self.prepare_new(new_parent, new_name)
+            return
+        self._rights.check_mount()
+        check_name(new_name)
+
+    def _check_drives(self, source: Node, new_parent: Inode) -> None:
         if source.kind is Kind.FOLDER and source.parent is not None and source.parent != new_parent:
             places = self._nodes.place_above(source.parent), self._nodes.place_above(new_parent)
             if places[0] != places[1]:
                 raise CrossDevice("A folder cannot move to another drive: copy it.")  # drive-api: Limits
+
+    def _check_move(self, source: Node, new_parent: Inode, target: Node | None, flags: int) -> None:
         if self._folder(new_parent).unnamed:
             raise NoEntry("The folder was removed.")
         if source.kind is Kind.FOLDER and (

@@ -64,7 +64,7 @@ class Vfs:
         """What changes otherwise than through the three above, for who keeps copies."""
         self._mirror = mirror
         self._now_ns = now_ns
-        rights = Rights(self.uid, self.gid, read_only)
+        rights = Rights(store.nodes, self.uid, self.gid, read_only)
         opened = OpenFiles(store, umask)
         self.tree = Tree(store, mirror, downloader, opened, rights, now_ns=now_ns)
         self._durability = Durability(store)

@@ -161,7 +161,7 @@ class Xattrs:
                 return Publication.LOCAL
             job = self._store.journal.find(inode)
             if job is None:
-                return Publication.DURABLE
+                return Publication.LOCAL if self._store.nodes.get(inode).local else Publication.DURABLE
             if job.stuck:
                 return Publication.FAILED
             if job.generation is not None and self._store.content.is_claimed(job.generation):

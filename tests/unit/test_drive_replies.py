@@ -199,6 +199,7 @@ def test_file_is_read_in_full() -> None:
         web_view_link="https://x/",
         can_edit=False,
         owned_by_me=False,
+        put_into_trash=True,
     )
 
 

@@ -47,7 +47,7 @@ def test_schema_has_a_number_of_its_own() -> None:
     new = sqlite3.connect(":memory:")
     new.executescript(SCHEMA)
     columns = sum(len(each) for each in shape(new).values())  # type: ignore[arg-type]
-    assert (SCHEMA_VERSION, len(shape(new)), columns) == (12, 32, 88)
+    assert (SCHEMA_VERSION, len(shape(new)), columns) == (13, 32, 91)
 
 
 def test_store_upgrades_an_older_cache_with_all_that_waits(tmp_path: Path) -> None:
