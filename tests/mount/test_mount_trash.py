@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -145,16 +147,27 @@ class Desktop:
         self._environment = {**keep, "HOME": str(home), "XDG_RUNTIME_DIR": str(home), "XDG_DATA_HOME": str(home)}
 
     def does(self, *words: str) -> list[str]:
-        done = subprocess.run(
-            ["dbus-run-session", "--", "bash", "-c", _SCRIPT, "sh", self._top, *words],
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                ["dbus-run-session", "--", "bash", "-c", _SCRIPT, "sh", self._top, *words],
+                env=self._environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        finally:
+            self._end()
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
+
+    def _end(self) -> None:
+        """End what the session has left: it would look into every new mount, and keep it in use."""
+        entry = f"XDG_RUNTIME_DIR={self._environment['XDG_RUNTIME_DIR']}".encode()
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with suppress(OSError):  # ended meanwhile, or another user's
+                if entry in path.read_bytes().split(b"\0"):
+                    os.kill(int(path.parent.name), signal.SIGKILL)
 
     def listed(self) -> list[str]:
         """What the desktop shows as trashed from this mount, as paths in it."""
