@@ -14,30 +14,18 @@ from typing import Any
 
 import pytest
 
-from tests.mounting import KERNEL, MFUSEPY, Drive, Mounted, Transport, await_true, drive_at, mounted
+from tests.mounting import KERNEL, MFUSEPY, Drive, Mounted, Transport, await_true, drive_at
 
 GVFS_TRASH = Path("/usr/share/gvfs/mounts/trash.mount")
 
 
-@pytest.fixture(scope="module", params=[KERNEL, MFUSEPY], ids=lambda transport: transport.name)
-def transport(request: pytest.FixtureRequest) -> Transport:
-    chosen: Transport = request.param
-    reason = chosen.why_not()
-    if reason is not None:
-        pytest.skip(reason)
-    return chosen
+TRANSPORTS = (KERNEL, MFUSEPY)
 
 
 @pytest.fixture(scope="module")
 def drive(transport: Transport, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drive]:
     with drive_at(tmp_path_factory.mktemp("drive")) as drive:
         yield drive
-
-
-@pytest.fixture(scope="module")
-def mount(drive: Drive, transport: Transport, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
-    with mounted(drive, transport, tmp_path_factory.mktemp("mount")) as mount:
-        yield mount
 
 
 def run(*command: str | Path) -> str:
