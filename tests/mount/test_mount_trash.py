@@ -121,7 +121,10 @@ case $2 in
     list) gio trash --list | cut -f2 ;;
     restore) ours "$1" | while read -r item; do gio trash --restore "$item"; done ;;
     # As `gio trash --empty`, but of this mount only.
-    empty) ours "$1" | while read -r item; do gio remove "$item"; done ;;
+    empty)
+        ours "$1" | while read -r item; do gio remove "$item"; done
+        # It has moved them aside, and removes them behind our back.
+        until [ -z "$(ls -A ".Trash-$(id -u)/expunged")" ]; do sleep 0.02; done ;;
 esac
 """
 
