@@ -34,7 +34,7 @@ CHECKPOINT_TRIES = 5
 long, that is tried several times."""
 
 RELIEF_LIMIT_S = 1.0
-"""For so long at most who makes names waits for such a moment: some thousand files take a log of half a GiB."""
+"""Who makes names waits for such a moment no longer than this."""
 
 
 class Store:
