@@ -15,7 +15,17 @@ from drivefs.store.node import Node
 from drivefs.store.store import Store
 from drivefs.sync.exports import with_extension
 from drivefs.sync.layout import is_reserved
-from drivefs.sync.metadata import Attributes, attributes, kept, node_values, remote_meta, told_place, wanted_name
+from drivefs.sync.metadata import (
+    Attributes,
+    attributes,
+    kept,
+    merged,
+    node_values,
+    remote_meta,
+    told_place,
+    wanted_name,
+    without_fields,
+)
 from drivefs.sync.names import local_name, shown_name
 from drivefs.sync.trash_view import TrashView
 
@@ -132,8 +142,8 @@ class Items:
         return file.revision != node.revision and file.md5 not in (node.md5, tried_md5)
 
     def _merge(self, node: Node, file: RemoteFile, parent: Node) -> None:
-        """Changed on both sides. What was not changed here is Drive's: the name and folder, or the content. Times
-        and attributes stay. Where both changed the content, the publish finds out and keeps both."""
+        """Changed on both sides. What was not changed here is Drive's: the name and folder, the content, the time and
+        each attribute. Where both changed the content, the publish finds out and keeps both."""
         nodes = self._store.nodes
         values: dict[str, object] = {"remote_version": file.version}
         here = nodes.find(node.parent) if node.parent is not None else None
@@ -146,9 +156,22 @@ class Items:
             nodes.update(shown.inode, name=values["name"], parent=parent.inode)
         if job is not None and job.generation is None and not self._is_open(node):
             values |= self._content(node, file)
+        if job is not None and job.tried_md5 is None and node.remote_meta is not None and not self._is_open(node):
+            # Otherwise it may be from here.
+            values |= self._merge_attributes(node, file, with_time=job.generation is None)
         nodes.update(node.inode, remote_name=file.name, remote_parent=file.parent, **values)
         if self._is_open(node) and file.revision != node.revision:
             self._missed[file.id] = file
+
+    def _merge_attributes(self, node: Node, file: RemoteFile, *, with_time: bool) -> dict[str, object]:
+        nodes = self._store.nodes
+        xattrs = nodes.xattrs(node.inode)
+        found = merged(node, xattrs, attributes(file, self._formats), with_time=with_time)
+        for name in without_fields(xattrs).keys() - found.xattrs.keys():
+            nodes.remove_xattr(node.inode, name)
+        for name, value in found.xattrs.items():
+            nodes.set_xattr(node.inode, name, value)
+        return {"mode": found.mode, "mtime_ns": found.mtime_ns, "remote_meta": remote_meta(file)}
 
     def _shown_for(self, node: Node) -> Node:
         """What goes on with a frozen node's file on Drive, if it is shown in its place; otherwise the node itself."""

@@ -297,6 +297,33 @@ class _Fields(TypedDict):
     starred: bool | None
 
 
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What a node and its own extended attributes become where Drive's were changed too."""
+
+    mode: int
+    mtime_ns: int
+    xattrs: Mapping[str, bytes]
+
+
+def merged(node: Node, xattrs: Mapping[str, bytes], theirs: Attributes, *, with_time: bool) -> Merged:
+    """Each is Drive's, unless it was changed here since Drive's was last known; the time only `with_time`."""
+    known = _known(node)
+    before, here = known["properties"], _properties(node, xattrs)
+
+    def same(key: str) -> bool:
+        return bool(before.get(key) == here.get(key))
+
+    untimed = known["modified_ms"] == node.mtime_ns // _MS and same("mtime_ns")
+    names = {name for name in xattrs.keys() | theirs.xattrs.keys() if name not in FIELDS}
+    sources = {name: theirs.xattrs if same(XATTR_PREFIX + name) else xattrs for name in names}
+    return Merged(
+        mode=theirs.mode if same("mode") else node.mode,
+        mtime_ns=theirs.mtime_ns if with_time and untimed else node.mtime_ns,
+        xattrs={name: source[name] for name, source in sources.items() if name in source},
+    )
+
+
 def told_place(parent: DriveId | None, name: str) -> str:
     """A folder and a name as the journal notes that Drive was told of them (`tried_md5`)."""
     return f"={parent}/{name}"

@@ -98,7 +98,10 @@ class Publisher:
         # The changes feed may have been faster than the reply: what it told of the content had to wait for this.
         latest = self._drive.get(remote.id) if self._mirror.has_newer(remote) else None
         with self._store.db.transaction():
-            self._store.journal.published(node, remote, remote_meta(remote), claim, sent=sent, news=news)
+            news = news or self._has_other_attributes(node, remote)
+            # News are told by the feed: it is compared with what was known before.
+            meta = node.remote_meta if news and node.remote_meta is not None else remote_meta(remote)
+            self._store.journal.published(node, remote, meta, claim, sent=sent, news=news)
             self._drop_told_fields(node.inode)
             if latest is not None:
                 self._mirror.take_again(latest)
@@ -201,6 +204,15 @@ class Publisher:
             or remote.name != wanted_name(node)
             or remote.parent != self._parent_id(node)
         )
+
+    def _has_other_attributes(self, node: Node, remote: RemoteFile) -> bool:
+        """Whether others have changed the time or attributes since they were last heard of; as far as that can be
+        told from what was changed here since it was sent. In the caller's transaction."""
+        now = self._store.nodes.find(node.inode)
+        if node.confirmed_ns is None or now is None or now.change != node.change:
+            return False
+        told = replace(node, remote_name=remote.name, remote_meta=remote_meta(remote))
+        return to_update(told, self._store.nodes.xattrs(node.inode), with_content=False) != Metadata()
 
     def _known(self, job: Job, node: Node, content: Content | None) -> RemoteFile | None:
         """What Drive has now: before content replaces content, and after a failed try, which may have worked."""

@@ -212,3 +212,67 @@ def test_conflict_is_none_where_a_crash_hid_that_a_large_content_had_arrived(
     house.write("model.ckpt", b"newer")
     house.drain()
     assert on_drive(house) == {"model.ckpt": b"newer"}
+
+
+THEIRS_NS = 2_000_000_000 * 10**9
+
+
+@pytest.mark.parametrize("polled", [True, False])
+def test_conflict_renamed_here_while_content_time_and_attributes_changed_there_does_all(
+    house: House, polled: bool
+) -> None:
+    drive_id = house.drive.names()["model.ckpt"]
+    house.rename("model.ckpt", "renamed.ckpt")
+    theirs = {"x:user.theirs": "utheirs", "mode": "600"}
+    house.drive.change(drive_id, b"theirs", modified_ns=THEIRS_NS, app_properties=theirs)
+    if polled:
+        house.mirror.poll()
+    house.drain()
+    house.mirror.poll()
+    node = house.node("renamed.ckpt")
+    assert (node.mtime_ns, node.mode, node.size_bytes) == (THEIRS_NS, 0o600, 6)
+    assert house.store.nodes.xattrs(node.inode) == {"user.theirs": b"theirs"}
+    house.store.journal.changed_metadata(house.store.nodes.update(node.inode, mode=0o640))
+    house.drain()
+    remote = house.drive.files[drive_id]
+    assert (remote.name, remote.modified_ns) == ("renamed.ckpt", THEIRS_NS)
+    assert remote.app_properties == {"x:user.theirs": "utheirs", "mode": "640"}
+
+
+@pytest.mark.parametrize("polled", [True, False])
+def test_conflict_of_attributes_keeps_each_that_one_side_alone_changed(house: House, polled: bool) -> None:
+    inode = house.node("model.ckpt").inode
+    for name in ("user.both", "user.theirs", "user.gone"):
+        house.store.nodes.set_xattr(inode, name, b"old")
+    house.store.journal.changed_metadata(house.node("model.ckpt"))
+    house.drain()
+    house.mirror.poll()
+    drive_id = house.drive.names()["model.ckpt"]
+    for name in ("user.both", "user.mine"):
+        house.store.nodes.set_xattr(inode, name, b"mine")
+    house.store.journal.changed_metadata(house.store.nodes.update(inode, mode=0o600))
+    house.drive.change(drive_id, app_properties={"x:user.both": "utheirs", "x:user.theirs": "utheirs"})
+    if polled:
+        house.mirror.poll()
+    house.drain()
+    house.mirror.poll()
+    wanted = {"user.both": b"mine", "user.theirs": b"theirs", "user.mine": b"mine"}
+    assert house.store.nodes.xattrs(inode) == wanted
+    assert house.node("model.ckpt").mode == 0o600
+    kept = {f"x:{name}": f"u{value.decode()}" for name, value in wanted.items()}
+    remote = dict(house.drive.files[drive_id].app_properties)
+    remote.pop("mtime_ns", None)
+    assert remote == {**kept, "mode": "600"}
+
+
+def test_conflict_takes_nothing_back_that_was_set_back_here_while_it_was_sent(house: House) -> None:
+    inode = house.node("model.ckpt").inode
+    house.store.journal.changed_metadata(house.store.nodes.update(inode, mode=0o600))
+    house.drive.fail("update", ("after", Unreachable("lost")))
+    house.dispatch()
+    house.store.journal.changed_metadata(house.store.nodes.update(inode, mode=0o644))
+    house.mirror.poll()
+    house.drain()
+    house.mirror.poll()
+    assert house.node("model.ckpt").mode == 0o644
+    assert "mode" not in house.drive.files[house.drive.names()["model.ckpt"]].app_properties
