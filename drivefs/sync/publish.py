@@ -212,7 +212,7 @@ class Publisher:
         if node.confirmed_ns is None or now is None or now.change != node.change:
             return False
         told = replace(node, remote_name=remote.name, remote_meta=remote_meta(remote))
-        return to_update(told, self._store.nodes.xattrs(node.inode), with_content=False) != Metadata()
+        return to_update(told, self._store.nodes.xattrs(node.inode), with_content=False, in_trash=True) != Metadata()
 
     def _known(self, job: Job, node: Node, content: Content | None) -> RemoteFile | None:
         """What Drive has now: before content replaces content, and after a failed try, which may have worked."""
