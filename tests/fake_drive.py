@@ -206,6 +206,8 @@ class FakeDrive:
     ) -> ListPage:
         def effect() -> ListPage:
             known = {ROOT if parent == ROOT_ALIAS else parent for parent in parents}
+            for unknown in known - self.files.keys():
+                raise RemoteNotFound(f"{unknown} is not on Drive.")
             files = [self._seen(file) for file in self.files.values() if file.parent in known]
             found = [file for file in files if trashed or not file.trashed]
             start = int(page_token or 0)

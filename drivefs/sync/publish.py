@@ -124,7 +124,7 @@ class Publisher:
             if not node.remote_trashed:
                 self._drive.trash(node.drive_id)
             self._removed(node, trashed=True)
-        elif node.kind is Kind.FOLDER and (left := self._drive.list_children([node.drive_id]).files):
+        elif node.kind is Kind.FOLDER and (left := self._left_in(node.drive_id)):
             if all(self._is_leaving(child) for child in left):
                 raise BadReply("The folder still holds what is on its way out of it.")
             # Somebody put something into it since it was seen empty here.
@@ -175,6 +175,13 @@ class Publisher:
 
     def _is_in_trash(self, node: Node) -> bool:
         return self._store.nodes.trash_above(node) is not None
+
+    def _left_in(self, folder: DriveId) -> tuple[RemoteFile, ...]:
+        """Some of what Drive has in a folder, if anything."""
+        try:
+            return self._drive.list_children([folder]).files
+        except RemoteNotFound:
+            return ()  # it is gone, or was never made
 
     def _is_leaving(self, remote: RemoteFile) -> bool:
         """Whether an item has another place, or none, by now, of which Drive has yet to hear."""

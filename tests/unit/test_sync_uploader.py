@@ -264,6 +264,16 @@ def test_uploader_trashes_what_was_removed_after(house: House) -> None:
     assert house.store.nodes.find_by_drive_id(gone) is None
 
 
+def test_uploader_has_done_with_a_folder_that_was_removed_before_its_create_arrived(house: House) -> None:
+    house.mkdir("run")
+    house.drive.fail("create", ("before", Unreachable("no network")))
+    house.dispatch()
+    house.remove("run")
+    house.drain()
+    assert house.store.journal.left().jobs == 0
+    assert house.drive.names() == {}
+
+
 def test_uploader_renames_and_moves_without_sending_bytes(house: House) -> None:
     house.mkdir("d")
     house.write("a", b"1")
