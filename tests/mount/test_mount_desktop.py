@@ -134,11 +134,12 @@ systemd=$(command -v /usr/lib/systemd/systemd /lib/systemd/systemd | head -n 1)
 "$systemd" --user &
 manager=$!
 leave() {
+    set +e  # all of it
     systemctl --user --no-block exit || true  # as at logout
     wait $manager || true
     for group in $groups; do
-        while read -r each; do echo "$each" >"${group%/*}/cgroup.procs"; done <"$group/cgroup.procs"
-        find "$group" -depth -type d -exec rmdir {} + || true
+        echo $$ >"${group%/*}/cgroup.procs"
+        find "$group" -depth -type d -exec rmdir {} \;
     done
 }
 trap leave EXIT
