@@ -51,6 +51,8 @@ class Binding:
     run: Callable[..., Any]
     interrupted: Callable[[], bool]
     """Whether whoever made the call that this thread handles is to end: a signal came that ends programs."""
+    pid: Callable[[], int]
+    """The thread that made it."""
 
 
 def load() -> Binding:
@@ -97,10 +99,13 @@ def _bind(name: str, module: Any) -> Binding:
     base = 10 if version < 100 else 100
     kind = _classic(module) if name == "fuse" else _modern(module)
 
-    def interrupted() -> bool:
-        return bool(module._libfuse.fuse_interrupted()) and is_ending(module.fuse_get_context()[2])
+    def pid() -> int:
+        return int(module.fuse_get_context()[2])
 
-    return Binding(name, divmod(version, base), kind, interrupted)
+    def interrupted() -> bool:
+        return bool(module._libfuse.fuse_interrupted()) and is_ending(pid())
+
+    return Binding(name, divmod(version, base), kind, interrupted, pid)
 
 
 class _Callbacks:

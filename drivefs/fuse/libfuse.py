@@ -35,7 +35,7 @@ def serve(vfs: Vfs, mountpoint: Path, options: MountOptions, on_ready: Callable[
     loaded = binding.load()
     log.info("libfuse %d.%d through %s", *loaded.library_version, loaded.module)
     operations = Operations(vfs, on_ready)
-    operations.interrupted = loaded.interrupted
+    operations.interrupted, operations.pid = loaded.interrupted, loaded.pid
     try:
         loaded.run(
             operations,

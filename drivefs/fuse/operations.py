@@ -57,6 +57,8 @@ class Operations:
         self._lock = threading.Lock()
         self.interrupted: Callable[[], bool] = lambda: False
         """Whether whoever made the call that this thread handles is to end."""
+        self.pid: Callable[[], int] = lambda: 0
+        """The thread that made it."""
 
     def init(self, _path: str) -> None:
         self.answered = True
@@ -179,7 +181,7 @@ class Operations:
     def open(self, path: str, fi: Any) -> None:
         began_s = time.monotonic()
         inode = self._tree.resolve(path)
-        fi.fh = self._files.open(inode, fi.flags).number
+        fi.fh = self._files.open(inode, fi.flags, pid=self.pid()).number
         with self._lock:
             unmeasured = self._unmeasured.pop(inode, False)
         if unmeasured:

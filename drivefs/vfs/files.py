@@ -8,10 +8,11 @@ again.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 
-from drivefs.errors import BadHandle, Exists, InvalidArgument, IsDirectory, NoEntry, NotSupported
+from drivefs.errors import AccessDenied, BadHandle, Exists, InvalidArgument, IsDirectory, NoEntry, NotSupported
 from drivefs.model import Generation, Inode, Kind, RequestId, RevisionId
 from drivefs.store.content_file import ContentFile
 from drivefs.store.node import Node
@@ -26,9 +27,12 @@ from drivefs.vfs.ports import Downloader
 from drivefs.vfs.reading import COMPARED_AT_ONCE_BYTES, Reading
 from drivefs.vfs.rights import Rights
 from drivefs.vfs.takeover import take_over
+from drivefs.vfs.thumbnailers import find_thumbnailer
 from drivefs.vfs.tree import Tree
 from drivefs.vfs.writeback import WriteBack
 from drivefs.vfs.writing import Writing
+
+log = logging.getLogger(__name__)
 
 FILE_LIMIT_BYTES = (1 << 63) - 1
 
@@ -126,11 +130,21 @@ class Files:
         file.close()
         return node.inode
 
-    def open(self, inode: Inode, flags: int, *, direct: bool = False, request: RequestId | None = None) -> Handle:
-        """open(2) of a file that is there. Raises NoEntry, IsDirectory, ReadOnly, AccessDenied.
+    def open(
+        self,
+        inode: Inode,
+        flags: int,
+        *,
+        direct: bool = False,
+        request: RequestId | None = None,
+        pid: int = 0,
+    ) -> Handle:
+        """open(2) of a file that is there. Raises NoEntry, IsDirectory, ReadOnly, AccessDenied; and what
+        `Reading.load` raises, of a Google document.
 
         `direct`: the caller can have the kernel read and write the content file itself. The handle says whether it
-        may; a file that is opened so for writing is dirty when this returns.
+        may; a file that is opened so for writing is dirty when this returns. `pid`: the thread that opens it, 0 where
+        nobody knows.
         """
         writable = flags & os.O_ACCMODE != os.O_RDONLY
         if writable or flags & os.O_TRUNC:
@@ -142,10 +156,8 @@ class Files:
                 raise IsDirectory("A folder cannot be opened as a file.")
             if writable or flags & os.O_TRUNC:
                 self._rights.check_content(node)
-            elif node.export is not None:
-                self._reading.load(opened)
             else:
-                self._downloader.opened(node)
+                self._open_to_read(opened, node, pid)
             with opened.lock:
                 if flags & os.O_TRUNC:
                     self._truncate(opened, 0)
@@ -155,6 +167,18 @@ class Files:
         except BaseException:
             self._opened.release(opened)
             raise
+
+    def _open_to_read(self, opened: OpenFile, node: Node, pid: int) -> None:
+        """Have what a reader will need of Drive begin to come. Raises what `open` raises."""
+        thumbnailer = find_thumbnailer(pid) if pid and node.drive_id is not None else None
+        if thumbnailer is not None:
+            if not self._reading.is_here(opened):
+                log.info("%s may not read %r, which would have to be downloaded", thumbnailer, node.name)
+                raise AccessDenied("Nothing is downloaded to draw a thumbnail: drivefs warm brings it first.")
+        elif node.export is not None:
+            self._reading.load(opened)
+        else:
+            self._downloader.opened(node)
 
     def _handle(self, opened: OpenFile, flags: int, direct: bool, request: RequestId | None) -> Handle:
         writable = flags & os.O_ACCMODE != os.O_RDONLY

@@ -97,6 +97,13 @@ class Reading:
             raise NotSupported("Not all of the file is here.")
         return file
 
+    def is_here(self, opened: OpenFile) -> bool:
+        """Whether nothing has to be fetched to read it. Raises CacheDamaged."""
+        with opened.lock:
+            if opened.file is None and self._store.nodes.get(opened.inode).generation is None:
+                return False
+            return self._opened.load(opened).base is None
+
     def load(self, opened: OpenFile) -> None:
         """Have the live content of an open file at hand; a Google document is exported first. Raises DriveError,
         CacheDamaged, CacheFull."""

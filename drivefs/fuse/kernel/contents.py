@@ -56,7 +56,11 @@ class Contents:
         handle = self._opened_before(request)
         if handle is None:
             handle = self._files.open(
-                Inode(request.nodeid), flags, direct=self._passthrough.enabled, request=request.id
+                Inode(request.nodeid),
+                flags,
+                direct=self._passthrough.enabled,
+                request=request.id,
+                pid=request.pid,
             )
         reply = self._opened(handle, flags)
         request.undo = lambda: self._release(handle)
