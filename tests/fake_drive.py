@@ -197,7 +197,7 @@ class FakeDrive:
             known = ROOT if file_id == ROOT_ALIAS else file_id
             if known not in self.files:
                 raise RemoteNotFound("No such file.", reason="notFound", status=404)
-            return self._seen(self.files[known])
+            return self.seen(self.files[known])
 
         return self._call("get", effect)
 
@@ -208,7 +208,7 @@ class FakeDrive:
             known = {ROOT if parent == ROOT_ALIAS else parent for parent in parents}
             for unknown in known - self.files.keys():
                 raise RemoteNotFound(f"{unknown} is not on Drive.")
-            files = [self._seen(file) for file in self.files.values() if file.parent in known]
+            files = [self.seen(file) for file in self.files.values() if file.parent in known]
             found = [file for file in files if trashed or not file.trashed]
             start = int(page_token or 0)
             end = start + self.page_files
@@ -216,14 +216,14 @@ class FakeDrive:
 
         return self._call("list_children", effect)
 
-    def _seen(self, file: RemoteFile) -> RemoteFile:
+    def seen(self, file: RemoteFile) -> RemoteFile:
         """As Drive tells of it: what lies in a trashed folder is trashed too."""
         above = self.files.get(file.parent) if file.parent is not None else None
-        return file if above is None or not self._seen(above).trashed else replace(file, trashed=True)
+        return file if above is None or not self.seen(above).trashed else replace(file, trashed=True)
 
     def list_trashed(self, page_token: str | None = None) -> ListPage:
         def effect() -> ListPage:
-            files = [self._seen(file) for file in self.files.values() if file.owned_by_me]
+            files = [self.seen(file) for file in self.files.values() if file.owned_by_me]
             found = [file for file in files if file.trashed]
             start = int(page_token or 0)
             end = start + self.page_files

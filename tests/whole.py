@@ -284,7 +284,7 @@ def drive_tree(drive: FakeDrive) -> dict[str, Any]:
     """What Drive shows, by path; fails on two of one name, and on what hangs nowhere."""
     found: dict[str, Any] = {}
     names: dict[tuple[str, str], str] = {}
-    shown = [file for file in drive.files.values() if not file.trashed and file.parent is not None]
+    shown = [file for file in drive.files.values() if file.parent is not None and not drive.seen(file).trashed]
     by_parent: dict[str, list[Any]] = {}
     for file in shown:
         key = (str(file.parent), file.name)

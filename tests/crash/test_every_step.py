@@ -29,6 +29,11 @@ def inside(place: Place) -> Place:
     return Place(1, place.name)
 
 
+def trashed(place: Place, folder: Place | None = None) -> steps.Trashed:
+    """The same name in the trash, or in a folder there."""
+    return steps.Trashed(0 if folder is None else folder.name + 1, place.name)
+
+
 def write(place: Place, data: Bytes = SMALL, flags: int = NEW, offset: int = 0) -> Step:
     return steps.Write(place, flags, offset, data)
 
@@ -104,6 +109,16 @@ SCRIPTS: dict[str, list[Step]] = {
         *(steps.Fault("copy", "unreachable", True, 0, 1), write(C, LARGE), Dispatch(1), Dispatch(5)),
         *(steps.Fault("copy", "unreachable", False, 0, 1), *save(inside(A), LARGE), steps.Unlink(A), Dispatch(1)),
         *(Dispatch(5), write(B, OTHER), Dispatch(1), write(A, OTHER), Dispatch(1), Dispatch(70), Dispatch(1)),
+    ],
+    "the trash": [
+        *(write(A), write(B, LARGE), steps.MakeFolder(C), write(inside(A)), write(inside(B), OTHER)),
+        *(Dispatch(1), Dispatch(1), Dispatch(1), steps.Rename(A, trashed(A)), Dispatch(1)),
+        *(write(TMP, LARGE), steps.Rename(TMP, trashed(TMP)), Dispatch(1), Dispatch(1), Dispatch(1)),
+        *(steps.Rename(trashed(A), A), write(A, OTHER), Dispatch(1), Dispatch(1), steps.LookIntoTrash()),
+        *(steps.Rename(B, trashed(B)), Dispatch(1), write(B), Dispatch(1), steps.Rename(trashed(B), B), Dispatch(1)),
+        *(steps.Rename(C, trashed(C)), Dispatch(1), steps.Rename(trashed(A, C), TMP), Dispatch(1)),
+        *(steps.Unlink(trashed(TMP)), steps.Unlink(trashed(B, C)), Dispatch(1), steps.RemoveFolder(trashed(C))),
+        *(steps.Unlink(TMP), Dispatch(1), steps.Rename(A, trashed(A)), steps.Rename(trashed(A), C), Dispatch(1)),
     ],
     "an overtaken point": [
         *(write(B), Dispatch(1), steps.Fault("start_session", "unreachable", False, 0, 1)),

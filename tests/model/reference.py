@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from drivefs.model import DriveId, Kind
 
+TRASH = ".Trash"
+
 
 class Fails(Exception):
     """A call must fail with one of `numbers`."""
@@ -34,13 +36,18 @@ class Entry:
 
 
 class Reference:
-    """The tree. Paths are relative, and never lead through symlinks."""
+    """The tree, and what was moved into the trash. Paths are relative, and never lead through symlinks."""
 
     def __init__(self) -> None:
         self.root = Entry(Kind.FOLDER, 0o755)
+        self.trash = Entry(Kind.FOLDER, 0o700)
+        self.deleted: set[DriveId] = set()
+        """What was removed from the trash: gone for good."""
 
     def find(self, path: str) -> Entry | None:
         entry: Entry | None = self.root
+        if path == TRASH or is_in_trash(path):
+            entry, path = self.trash, path.removeprefix(TRASH)
         for name in path.split("/"):
             if name and entry is not None:
                 entry = entry.children.get(name)
@@ -85,9 +92,14 @@ class Reference:
         entry = self.get(path)
         if entry.kind is Kind.FOLDER:
             raise Fails(errno.EISDIR)
-        del folder.children[name]
-        folder.mtime_ns = None
+        self._remove(folder, name, path)
         return entry
+
+    def _remove(self, folder: Entry, name: str, path: str) -> None:
+        entry = folder.children.pop(name)
+        folder.mtime_ns = None
+        if is_in_trash(path) and entry.drive_id is not None:
+            self.deleted.add(entry.drive_id)
 
     def rmdir(self, path: str) -> Entry:
         folder, name = self.place(path)
@@ -96,8 +108,7 @@ class Reference:
             raise Fails(errno.ENOTDIR)
         if entry.children:
             raise Fails(errno.ENOTEMPTY)
-        del folder.children[name]
-        folder.mtime_ns = None
+        self._remove(folder, name, path)
         return entry
 
     def rename(self, old: str, new: str) -> Entry | None:
@@ -124,6 +135,10 @@ class Reference:
         folder.children[name] = source
         old_folder.mtime_ns = folder.mtime_ns = None
         return target
+
+
+def is_in_trash(path: str) -> bool:
+    return path.startswith(f"{TRASH}/")
 
 
 def write(data: bytes, offset: int, new: bytes) -> bytes:

@@ -19,7 +19,7 @@ from drivefs.errors import (
 from drivefs.model import Kind
 from drivefs.store.identity import FRESH_NS
 from drivefs.store.node import Node
-from tests.model.reference import Entry, Fails, resize, write
+from tests.model.reference import TRASH, Entry, Fails, is_in_trash, resize, write
 from tests.model.world import THEIRS, Handle, World
 from tests.whole import Image
 
@@ -38,6 +38,15 @@ class Place:
     def path(self, world: World) -> str:
         folders = world.own_folders()
         return folders[self.folder % len(folders)] + NAMES[self.name]
+
+
+@dataclass(frozen=True, slots=True)
+class Trashed(Place):
+    """A name in the trash, or, counted from 1, in the folder there that has one of the names."""
+
+    def path(self, world: World) -> str:
+        folder = f"{NAMES[self.folder - 1]}/" if self.folder else ""
+        return f"{TRASH}/{folder}{NAMES[self.name]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +375,7 @@ class Rename(Step):
         assert after is not None
         now, over = world.origin(after), world.whole.store.nodes.find(other.inode)
         # What is frozen is on Drive before what replaces it.
-        goes_on = (
+        goes_on = not is_in_trash(old) and (
             other.drive_id is not None
             or (over is not None and over.frozen)
             or now.inode not in (source.inode, own.inode)
@@ -475,6 +484,13 @@ class Poll(Step):
     def run(self, world: World) -> None:
         with world.whole.faultless():
             world.whole.mirror.poll()
+
+
+@dataclass(frozen=True, slots=True)
+class LookIntoTrash(Step):
+    def run(self, world: World) -> None:
+        with world.whole.faultless():
+            world.whole.fs.names(TRASH)
 
 
 @dataclass(frozen=True, slots=True)

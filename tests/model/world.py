@@ -14,7 +14,7 @@ from typing import TypeVar
 from drivefs.model import DriveId, Kind, RemoteFile
 from drivefs.store.node import Node
 from drivefs.sync.metadata import attributes
-from tests.model.reference import Entry, Fails, Reference
+from tests.model.reference import TRASH, Entry, Fails, Reference
 from tests.whole import Clock, Image, WatchedDrive, Whole, drive_tree, scratch_folder, small_scale
 
 T = TypeVar("T")
@@ -139,12 +139,13 @@ class World:
         assert [record.getMessage() for record in self.errors.records] == []
         with self.whole.faultless():
             self._check_folder("", self.model.root, everything)
+            self._check_trash(everything)
             for handle in self.handles:
                 if handle.readable and (everything or self._is_here(handle)):
                     read = self.whole.fs.pread(handle.fd, LIMIT_BYTES, 0)
                     assert read == handle.entry.data, "an open file differs from the model"
         for file in self.whole.drive.files.values():
-            if file.trashed:
+            if self.whole.drive.seen(file).trashed:
                 assert file.id in self.trash_allowed, f"{file.name} is in the trash, and was not removed"
             if file.revision is not None and file.app_properties.get("symlink") != "1":
                 assert self.whole.drive.contents[file.id, file.revision] in self.contents, f"{file.name} is torn"
@@ -154,28 +155,43 @@ class World:
         file = self.whole.vfs.files.handle(description.handle).opened.file
         return file is not None and file.base is None
 
+    def _check_trash(self, everything: bool) -> None:
+        """What was moved there shows there; so does, once somebody has looked, what was removed."""
+        for name, entry in self.model.trash.children.items():
+            path = f"{TRASH}/{name}"
+            node = self.node(path)
+            assert node is not None, f"{path} is missing"
+            self._check_entry(path, entry, node, everything)
+        for path, _ in self.model.walk(self.model.trash, f"{TRASH}/"):
+            node = self.node(path)
+            if node is not None and node.drive_id is not None:
+                self.trash_allowed.add(node.drive_id)
+
     def _check_folder(self, prefix: str, folder: Entry, everything: bool) -> None:
         whole = self.whole
         inode = whole.vfs.tree.resolve(prefix)
         shown = {name: found for name, found in whole.vfs.tree.entries(inode) if name not in (".", "..")}
         assert sorted(shown) == sorted(folder.children), f"names in /{prefix}"
         for name, entry in folder.children.items():
-            path, found = prefix + name, shown[name]
-            node = whole.store.nodes.get(found.inode)
-            assert (found.kind, found.mode) == (entry.kind, entry.mode), path
-            assert entry.mtime_ns is None or found.mtime_ns == entry.mtime_ns, path
-            assert whole.store.nodes.xattrs(found.inode) == entry.xattrs, path
-            if node.confirmed_ns is not None:
-                assert entry.drive_id in (None, node.drive_id), f"{path} has another ID than before"
-                entry.drive_id = node.drive_id
-            if entry.kind is Kind.FOLDER:
-                self._check_folder(f"{path}/", entry, everything)
-            elif entry.kind is Kind.SYMLINK:
-                assert whole.vfs.tree.read_link(found.inode) == entry.target, path
-            else:
-                assert found.size_bytes == len(entry.data), path
-                if everything or (node.generation is not None and whole.store.content.is_whole(node.generation)):
-                    self._check_content(path, entry)
+            self._check_entry(prefix + name, entry, whole.store.nodes.get(shown[name].inode), everything)
+
+    def _check_entry(self, path: str, entry: Entry, node: Node, everything: bool) -> None:
+        whole = self.whole
+        found = whole.vfs.tree.attributes(node.inode)
+        assert (found.kind, found.mode) == (entry.kind, entry.mode), path
+        assert entry.mtime_ns is None or found.mtime_ns == entry.mtime_ns, path
+        assert whole.store.nodes.xattrs(found.inode) == entry.xattrs, path
+        if node.confirmed_ns is not None:
+            assert entry.drive_id in (None, node.drive_id), f"{path} has another ID than before"
+            entry.drive_id = node.drive_id
+        if entry.kind is Kind.FOLDER:
+            self._check_folder(f"{path}/", entry, everything)
+        elif entry.kind is Kind.SYMLINK:
+            assert whole.vfs.tree.read_link(found.inode) == entry.target, path
+        else:
+            assert found.size_bytes == len(entry.data), path
+            if everything or (node.generation is not None and whole.store.content.is_whole(node.generation)):
+                self._check_content(path, entry)
 
     def _check_content(self, path: str, entry: Entry) -> None:
         fd = self.whole.fs.open(path, os.O_RDONLY)
@@ -194,6 +210,12 @@ class World:
         assert sorted(tree) == sorted(expected), "names on Drive"
         for path, entry in expected.items():
             self._check_remote(path, entry, tree[path])
+        for path, entry in self.model.walk(self.model.trash, f"{TRASH}/"):
+            assert entry.drive_id is not None, path
+            remote = self.whole.drive.files[entry.drive_id]
+            assert self.whole.drive.seen(remote).trashed, path
+            self._check_remote(path, entry, remote)
+        assert not self.model.deleted & set(self.whole.drive.files), "what was removed from the trash is on Drive"
         self._check_cache()
 
     def _check_remote(self, path: str, entry: Entry, remote: RemoteFile) -> None:
