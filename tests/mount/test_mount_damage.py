@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounting import Drive, Mounted, Transport, mounted
+from tests.mounting import Drive, Mounted, Transport, await_true, mounted
 
 MiB = 1 << 20
 LARGE = random.Random(1).randbytes(20 * MiB + 123)
@@ -35,6 +35,17 @@ def content_file(mount: Mounted, name: str) -> Path:
     with closing(sqlite3.connect(mount.cache_dir / "drivefs.db")) as database:
         (generation,) = database.execute("SELECT generation FROM nodes WHERE name = ?", (name,)).fetchone()
     return mount.cache_dir / "content" / str(generation)
+
+
+def await_check(mount: Mounted, name: str) -> None:
+    """A large file is compared with Drive's checksum when all of it has come, after its last reader has its bytes."""
+
+    def checked() -> bool:
+        with closing(sqlite3.connect(mount.cache_dir / "drivefs.db")) as database:
+            query = "SELECT whole FROM generations WHERE generation = (SELECT generation FROM nodes WHERE name = ?)"
+            return bool(database.execute(query, (name,)).fetchone()[0])
+
+    await_true(checked, 60)
 
 
 def damage(path: Path, *places: int) -> None:
@@ -62,6 +73,7 @@ def read_part(path: Path) -> bytes:
 def test_mount_serves_nothing_that_its_disk_has_damaged(mount: Mounted, drive: Drive) -> None:
     (mount.path / "ours").write_bytes(LARGE)
     assert (read(mount.path / "large"), read(mount.path / "small")) == (LARGE, SMALL)
+    await_check(mount, "large")
     damage(content_file(mount, "large"), 5, 7 * MiB)
     damage(content_file(mount, "small"), 5)
     assert (read(mount.path / "large"), read(mount.path / "small")) == (LARGE, SMALL)
