@@ -156,7 +156,8 @@ class Publisher:
         self._store.journal.is_in_trash(node)
 
     def _purge(self, node: Node, drive_id: DriveId) -> None:
-        """Delete for good what was removed from the trash here, unless it is not as it was seen there."""
+        """Delete for good what was removed from the trash here, unless it is not as it was seen there. What had
+        not come there yet is deleted where it is."""
         try:
             remote = self._drive.get(drive_id)
         except RemoteNotFound:
@@ -165,7 +166,8 @@ class Publisher:
         left = self._drive.list_children([drive_id], trashed=True).files if node.kind is Kind.FOLDER else ()
         if left and all(self._is_leaving(child) for child in left):
             raise BadReply("The folder still holds what is on its way out of it.")
-        if remote.trashed and remote.revision == node.revision and not left:
+        restored = node.remote_trashed and not remote.trashed
+        if not restored and remote.revision == node.revision and not left:
             self._drive.delete(drive_id)
             self._store.journal.removal_published(node.inode)
             return

@@ -54,7 +54,8 @@ class TrashMoves:
     def columns(self, move: Move, source: Node) -> dict[str, object]:
         """What changes in the row of `source`."""
         if move is Move.INTO_TRASH:
-            values: dict[str, object] = {"trash": Trash.PUT}
+            # Where it is on its way out of the trash, Drive may have heard of that or not.
+            values: dict[str, object] = {"trash": Trash.PUT, "remote_trashed": None}
             if source.confirmed_ns is None:
                 # It is made where it was, and trashed there.
                 here = self._nodes.find(source.parent) if source.parent is not None else None
@@ -72,4 +73,15 @@ class TrashMoves:
             return {}
         if above.place is not Place.TRASH:
             return dict(NOT_ON_DRIVE)  # it is in Drive's trash with its folder
-        return {"trash": Trash.PURGE if node.confirmed_ns is not None else None}
+        if node.confirmed_ns is None:
+            return {"trash": None}
+        return {"trash": Trash.PURGE, "remote_trashed": 1 if self._has_arrived(node) else None}
+
+    def _has_arrived(self, node: Node) -> bool:
+        """Whether Drive has it in its trash, as far as known: by itself, or with a folder above it."""
+        while not node.remote_trashed:
+            above = self._nodes.find(node.parent) if node.trash is None and node.parent is not None else None
+            if above is None:
+                return False
+            node = above
+        return True

@@ -333,6 +333,41 @@ def test_trash_deletes_for_good_what_is_removed_from_it(whole: Whole) -> None:
     assert set(whole.drive.files) == {ROOT, kept}
 
 
+def test_trash_deletes_what_was_removed_from_it_before_it_got_there(whole: Whole) -> None:
+    for path in ("old.ckpt", "run/a.ckpt", "there/b.ckpt"):
+        if "/" in path:
+            whole.fs.mkdir(os.path.dirname(path))
+        put(whole, path)
+    kept = drive_id(whole, "there/b.ckpt")
+    for name in ("old.ckpt", "run"):
+        whole.fs.rename(name, f".Trash/{name}")
+    whole.fs.unlink(".Trash/old.ckpt")
+    whole.fs.unlink(".Trash/run/a.ckpt")
+    whole.fs.rmdir(".Trash/run")
+    whole.drain()
+    there = drive_id(whole, "there")
+    assert set(whole.drive.files) == {ROOT, there, kept}
+    # With a folder that Drive has there, and that somebody has taken out since, it stays.
+    whole.fs.rename("there", ".Trash/there")
+    whole.drain()
+    whole.fs.unlink(".Trash/there/b.ckpt")
+    whole.drive.change(there, trashed=False, put_into_trash=False)
+    whole.drain()
+    whole.mirror.poll()
+    assert set(whole.drive.files) == {ROOT, there, kept}
+    assert whole.fs.names("there") == ["b.ckpt"]
+
+
+def test_trash_gets_what_was_restored_and_thrown_away_again_at_once(whole: Whole) -> None:
+    file = put(whole, "old.ckpt")
+    for source, target in (("", ".Trash/"), (".Trash/", ""), ("", ".Trash/")):
+        whole.fs.rename(f"{source}old.ckpt", f"{target}old.ckpt")
+    whole.drain()
+    assert whole.drive.files[file].trashed
+    whole.mirror.poll()
+    assert (whole.fs.names(), whole.fs.names(".Trash")) == ([], ["old.ckpt"])
+
+
 def test_trash_is_never_emptied_of_what_was_restored_or_came_since(whole: Whole) -> None:
     restored = whole.drive.put("restored", b"1", trashed=True, put_into_trash=True)
     changed = whole.drive.put("changed", b"2", trashed=True, put_into_trash=True)
