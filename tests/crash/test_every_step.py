@@ -119,6 +119,8 @@ SCRIPTS: dict[str, list[Step]] = {
         *(steps.Rename(C, trashed(C)), Dispatch(1), steps.Rename(trashed(A, C), TMP), Dispatch(1)),
         *(steps.Unlink(trashed(TMP)), steps.Unlink(trashed(B, C)), Dispatch(1), steps.RemoveFolder(trashed(C))),
         *(steps.Unlink(TMP), Dispatch(1), steps.Rename(A, trashed(A)), steps.Rename(trashed(A), C), Dispatch(1)),
+        *(steps.Rename(B, trashed(A)), steps.Rename(trashed(A), B), steps.Rename(B, trashed(A)), Dispatch(1)),
+        *(steps.Rename(C, trashed(C)), steps.Unlink(trashed(C)), Dispatch(1)),
     ],
     "an overtaken point": [
         *(write(B), Dispatch(1), steps.Fault("start_session", "unreachable", False, 0, 1)),
