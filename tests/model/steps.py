@@ -375,7 +375,7 @@ class Rename(Step):
         assert after is not None
         now, over = world.origin(after), world.whole.store.nodes.find(other.inode)
         # What is frozen is on Drive before what replaces it.
-        goes_on = not is_in_trash(old) and (
+        goes_on = (own.drive_id is None or not is_in_trash(old)) and (
             other.drive_id is not None
             or (over is not None and over.frozen)
             or now.inode not in (source.inode, own.inode)

@@ -141,3 +141,24 @@ def test_layout_shows_what_others_share(drive: Drive, mount: Mounted, shared: st
     mount.mount()
     assert sorted(os.listdir(place)) == ["ours", "paper.txt"]
     assert Path(place / "ours" / "mine").read_bytes() == b"from here"
+
+
+def test_layout_trash_is_at_the_top_and_restores_into_my_drive(mount: Mounted, drive: Drive, api: Api) -> None:
+    mine, trash = mount.path / "MyDrive" / "thrown away", mount.path / ".Trash"
+    mine.mkdir()
+    for name in ("back.ckpt", "gone.ckpt"):
+        (mine / name).write_bytes(name.encode())
+    mount.flush()
+    ids = {each: drive.find(f"thrown away/{each}")["id"] for each in os.listdir(mine)}
+    os.unlink(mine / "back.ckpt")
+    os.rename(mine / "gone.ckpt", trash / "gone.ckpt")
+    mount.flush()
+    assert all(api.ok("GET", f"files/{each}", fields="trashed")["trashed"] for each in ids.values())
+    assert {"back.ckpt", "gone.ckpt"} <= set(os.listdir(trash))
+    assert ".Trash" not in os.listdir(mount.path)
+    os.rename(trash / "back.ckpt", mine / "back.ckpt")
+    os.unlink(trash / "gone.ckpt")
+    mount.flush()
+    assert drive.find("thrown away/back.ckpt")["id"] == ids["back.ckpt"]
+    assert (mine / "back.ckpt").read_bytes() == b"back.ckpt"
+    assert api.get(f"files/{ids['gone.ckpt']}").status == 404
