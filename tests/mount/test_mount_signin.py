@@ -160,7 +160,8 @@ def test_two_accounts_are_mounted_side_by_side(home: Home, drive: Drive) -> None
         home.run("flush")
         assert drive.admin.read_file("anne's", account=ANNE) == b"hers"
         assert drive.admin.read_file("ben's", account=BEN) == b"his"
-        assert os.listdir(home.path) == ["anne's"] and os.listdir(second) == ["ben's"]
+        assert "anne's" in os.listdir(home.path) and "ben's" not in os.listdir(home.path)
+        assert os.listdir(second) == ["ben's"]
         caches = {home.status(path)["cache_dir"] for path in (home.path, second)}
         assert len(caches) == 2
         accounts = json.loads(home.run("auth", "status", "--json"))["accounts"]
