@@ -91,9 +91,11 @@ class Confirmed(Points):
         *,
         sent: bool = False,
         news: bool = False,
+        placed: bool = True,
     ) -> None:
         """Drive has the node as it was when it was taken (`node`, and the content in `claim`). `sent`: bytes
-        went with it. `news`: the answer tells of others' changes too; those are left to the changes feed.
+        went with it. `news`: the answer tells of others' changes too; those are left to the changes feed. `placed`:
+        name and folder are not among them.
 
         What changed since then stays in the journal.
         """
@@ -103,10 +105,10 @@ class Confirmed(Points):
                 # Removed, and Drive has been told already.
                 return
             values: dict[str, object] = {"remote_meta": remote_meta, "confirmed_ns": _confirmed_ns(owner)}
+            if placed:
+                values |= {"remote_name": remote.name, "remote_parent": remote.parent}
             if not news:
                 values |= {
-                    "remote_name": remote.name,
-                    "remote_parent": remote.parent,
                     "remote_version": remote.version,
                     "remote_trashed": 1 if remote.put_into_trash else None,
                 }

@@ -94,14 +94,15 @@ class Publisher:
             log.warning("%s was trashed on Drive while it was sent: it is made anew.", remote.name)
             self._store.journal.lost_on_drive(node)
             return
-        news = self._tells_news(node, remote, sent=sent)
+        placed = self._is_as_told(node, remote)
+        news = not placed or self._tells_news(node, remote, sent=sent)
         # The changes feed may have been faster than the reply: what it told of the content had to wait for this.
         latest = self._drive.get(remote.id) if self._mirror.has_newer(remote) else None
         with self._store.db.transaction():
             news = news or self._has_other_attributes(node, remote)
             # News are told by the feed: it is compared with what was known before.
             meta = node.remote_meta if news and node.remote_meta is not None else remote_meta(remote)
-            self._store.journal.published(node, remote, meta, claim, sent=sent, news=news)
+            self._store.journal.published(node, remote, meta, claim, sent=sent, news=news, placed=placed)
             self._drop_told_fields(node.inode)
             if latest is not None:
                 self._mirror.take_again(latest)
@@ -205,13 +206,17 @@ class Publisher:
 
     # --- what Drive has, and what it is to be told ---
 
+    def _is_as_told(self, node: Node, remote: RemoteFile) -> bool:
+        """Whether name and folder are what Drive was told, though the node may have others by now."""
+        if (remote.name, remote.parent) == (wanted_name(node), self._parent_id(node)):
+            return True
+        job = self._store.journal.find(node.inode)
+        return job is not None and job.tried_md5 == told_place(remote.parent, remote.name)
+
     def _tells_news(self, node: Node, remote: RemoteFile, *, sent: bool) -> bool:
-        """Whether Drive's answer differs in more than what it was told."""
-        return (
-            (remote.trashed and not self._is_in_trash(node))
-            or (not sent and node.confirmed_ns is not None and remote.revision != node.revision)
-            or remote.name != wanted_name(node)
-            or remote.parent != self._parent_id(node)
+        """Whether Drive's answer differs in more than what it was told, and in more than the place."""
+        return (remote.trashed and not self._is_in_trash(node)) or (
+            not sent and node.confirmed_ns is not None and remote.revision != node.revision
         )
 
     def _has_other_attributes(self, node: Node, remote: RemoteFile) -> bool:

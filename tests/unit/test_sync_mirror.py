@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from drivefs.errors import BadReply, Refused, RemoteNotFound
-from drivefs.model import ROOT_INODE, About, ChangesPage, Kind
+from drivefs.model import ROOT_INODE, About, ChangesPage, Kind, RemoteFile, RevisionId, UpdateTarget
 from drivefs.sync.mirror import ANEW_EVERY_S, IDLE_POLL_S, POLL_S, Mirror
 from tests.fake_drive import ROOT, FakeDrive
 from tests.house import House
@@ -83,6 +84,28 @@ def test_mirror_does_not_go_back_to_older_news(house: House) -> None:
     before = house.node("mine")
     house.mirror.take(old)
     assert house.node("mine") == before
+
+
+def test_mirror_does_not_go_back_to_a_name_that_drive_was_told_before(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown(house)
+    folder = house.drive.names()["d"]
+    update = house.drive.update
+
+    def rename_back(target: UpdateTarget) -> RemoteFile:
+        reply = update(target)
+        house.rename("e", "d")
+        return replace(reply, revision=RevisionId("other"))  # news beside the name, which are left to the feed
+
+    monkeypatch.setattr(house.drive, "update", rename_back)
+    house.rename("d", "e")
+    house.dispatch()
+    monkeypatch.undo()
+    house.mirror.poll()
+    assert "d" in shown(house)
+    house.drain()
+    assert house.drive.names()["d"] == folder
 
 
 def test_mirror_leaves_alone_what_is_changed_here(house: House) -> None:
