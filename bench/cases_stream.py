@@ -156,5 +156,6 @@ def cases(quick: bool) -> dict[str, Case]:
             asked_for=True,
             limit=limit,
             network=Network(bandwidth_bytes_s=line, shared_bandwidth_bytes_s=line),
+            within_s=3 * steps * every_s,
         )
     }
