@@ -104,13 +104,14 @@ class Room:
             log.debug("Evicted %d bytes", freed)
         return freed
 
-    def retry(self, action: Callable[[], T]) -> T:
-        """Do `action`; on a full disk again, as long as room can be made for it. Raises CacheFull."""
+    def retry(self, action: Callable[[], T], *, wait: bool = True) -> T:
+        """Do `action`; on a full disk again, as long as room can be made for it. With `wait` by uploads too, as long
+        as they make headway: writers wait for those, readers do not. Raises CacheFull."""
         for _ in range(ROOM_TRIES):
             try:
                 return action()
             except CacheFull:
-                if not self.make():
+                if not (self.make() if wait else self.make_soon()):
                     raise
         return action()
 

@@ -9,7 +9,7 @@ from drivefs.errors import BadHandle, CacheDamaged, CacheFull, NotSupported
 from drivefs.store.check import is_copy
 from drivefs.store.content_file import ContentFile
 from drivefs.store.generations import State
-from drivefs.store.room import ROOM_TRIES, Room
+from drivefs.store.room import Room
 from drivefs.store.store import Store
 from drivefs.vfs.handles import Handle
 from drivefs.vfs.opened import OpenFile, OpenFiles
@@ -117,22 +117,7 @@ class Reading:
         """Raises what `Downloader.mend` raises."""
         if file.lacks_checksums and not is_copy(self._store, file):
             self._store.lose_content(file)
-        for _ in range(ROOM_TRIES):
-            try:
-                self._downloader.mend(file, start, stop)
-                return
-            except CacheFull:
-                if not self._room.make_soon():
-                    raise
-        self._downloader.mend(file, start, stop)
+        self._room.retry(lambda: self._downloader.mend(file, start, stop), wait=False)
 
     def _ensure(self, file: ContentFile, start: int, stop: int, interrupted: Callable[[], bool]) -> None:
-        for _ in range(ROOM_TRIES):
-            try:
-                self._downloader.ensure(file, start, stop, interrupted=interrupted)
-                return
-            except CacheFull:
-                # A reader does not wait for uploads; but what Drive has too makes room for it.
-                if not self._room.make_soon():
-                    raise
-        self._downloader.ensure(file, start, stop, interrupted=interrupted)
+        self._room.retry(lambda: self._downloader.ensure(file, start, stop, interrupted=interrupted), wait=False)
