@@ -125,9 +125,7 @@ class Publisher:
             if not node.remote_trashed:
                 self._drive.trash(node.drive_id)
             self._removed(node, trashed=True)
-        elif node.kind is Kind.FOLDER and (left := self._left_in(node.drive_id)):
-            if all(self._is_leaving(child) for child in left):
-                raise BadReply("The folder still holds what is on its way out of it.")
+        elif node.kind is Kind.FOLDER and self._holds_others(node.drive_id):
             # Somebody put something into it since it was seen empty here.
             remote = self._drive.get(node.drive_id)
             with self._store.db.transaction():
@@ -164,11 +162,9 @@ class Publisher:
         except RemoteNotFound:
             self._store.journal.removal_published(node.inode)
             return
-        left = self._drive.list_children([drive_id], trashed=True).files if node.kind is Kind.FOLDER else ()
-        if left and all(self._is_leaving(child) for child in left):
-            raise BadReply("The folder still holds what is on its way out of it.")
         restored = node.remote_trashed and not remote.trashed
-        if not restored and remote.revision == node.revision and not left:
+        others = node.kind is Kind.FOLDER and self._holds_others(drive_id, trashed=True)
+        if not restored and remote.revision == node.revision and not others:
             self._drive.delete(drive_id)
             self._store.journal.removal_published(node.inode)
             return
@@ -179,17 +175,36 @@ class Publisher:
     def _is_in_trash(self, node: Node) -> bool:
         return self._store.nodes.trash_above(node) is not None
 
-    def _left_in(self, folder: DriveId) -> tuple[RemoteFile, ...]:
-        """Some of what Drive has in a folder, if anything."""
+    def _holds_others(self, folder: DriveId, *, trashed: bool = False) -> bool:
+        """Whether Drive has something in a folder that was empty here when it was removed, in the trash too with
+        `trashed`. Raises BadReply while it has what is on its way out."""
         try:
-            return self._drive.list_children([folder]).files
+            left = self._drive.list_children([folder], trashed=trashed).files
         except RemoteNotFound:
-            return ()  # it is gone, or was never made
+            return False  # it is gone, or was never made
+        leaving = [child for child in left if self._is_leaving(child)]
+        if any(child not in leaving and self._is_in(child.id, folder, trashed=trashed) for child in left):
+            return True
+        if leaving:
+            raise BadReply("The folder still holds what is on its way out of it.")
+        return False
 
     def _is_leaving(self, remote: RemoteFile) -> bool:
         """Whether an item has another place, or none, by now, of which Drive has yet to hear."""
-        node = self._store.nodes.find_by_drive_id(remote.id)
-        return node is not None and self._store.journal.find(node.inode) is not None
+        with self._store.db.transaction():
+            if remote.id in self._store.journal.disowned():
+                self._mirror.take(remote)  # a create of ours that has come late
+            node = self._store.nodes.find_by_drive_id(remote.id)
+            return node is not None and self._store.journal.find(node.inode) is not None
+
+    def _is_in(self, child: DriveId, folder: DriveId, *, trashed: bool) -> bool:
+        """Whether a folder's child is there still: its removal may have been published since the list was made,
+        and lists lag behind."""
+        try:
+            remote = self._drive.get(child)
+        except RemoteNotFound:
+            return False
+        return remote.parent == folder and (trashed or not remote.trashed)
 
     def _is_changed(self, node: Node) -> bool:
         """Whether somebody has changed a file that has lost its place here since it was published."""

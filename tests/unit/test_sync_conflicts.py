@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from drivefs.errors import Unreachable
+from drivefs.model import ROOT_INODE, DriveId, ListPage, RemoteFile
 from drivefs.sync import publish
+from tests.fake_drive import FakeDrive
 from tests.house import House
 
 
@@ -188,6 +192,27 @@ def test_conflict_removed_folder_with_something_new_of_others_stays(house: House
     assert not house.drive.files[folder].trashed
     house.mirror.ensure_listed(house.node("d").inode)
     assert house.node("d/theirs").size_bytes == 1
+
+
+def test_conflict_is_none_where_drive_lists_a_removed_file_for_a_while(tmp_path: Path) -> None:
+    class Lagging(FakeDrive):
+        def list_children(
+            self, parents: Sequence[DriveId], page_token: str | None = None, *, trashed: bool = False
+        ) -> ListPage:
+            page = super().list_children(parents, page_token, trashed=trashed)
+            return replace(page, files=(*page.files, *(file for file in listed if file.parent in parents)))
+
+    listed: list[RemoteFile] = []
+    house = House(tmp_path / "cache", Lagging())
+    house.mkdir("run")
+    house.write("run/log", b"line")
+    house.drain()
+    listed.append(house.drive.files[house.drive.names(house.drive.names()["run"])["log"]])
+    house.remove("run/log")
+    house.remove("run")
+    house.drain()
+    assert house.drive.names() == {}
+    assert house.store.nodes.find_child(ROOT_INODE, "run") is None
 
 
 def test_conflict_is_none_where_a_removed_file_holds_what_was_sent_from_here(house: House) -> None:

@@ -311,6 +311,25 @@ def test_points_create_that_works_after_its_file_was_removed_leaves_nothing(tmp_
     assert house.store.nodes.find_child(ROOT_INODE, "tmp") is None
 
 
+def test_points_create_that_works_after_its_file_was_removed_does_not_keep_its_folder(tmp_path: Path) -> None:
+    drive = LateDrive()
+    house = House(tmp_path / "cache", drive)
+    house.mkdir("run")
+    house.drain()
+    house.write("run/tmp", b"x")
+    drive.is_slow = True
+    house.dispatch()
+    drive.is_slow = False
+    house.remove("run/tmp")
+    house.drain()
+    drive.land()
+    house.remove("run")
+    house.drain()
+    house.mirror.poll()
+    assert drive.names() == {}
+    assert house.store.nodes.find_child(ROOT_INODE, "run") is None
+
+
 def test_points_superseded_snapshot_whose_upload_fails_is_not_kept(tmp_path: Path) -> None:
     class Busy(FakeDrive):
         def upload_small(self, target: UploadTarget, content: Content) -> RemoteFile:
