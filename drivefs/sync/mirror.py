@@ -189,16 +189,18 @@ class Mirror:
         """Apply a feed from the place that `setting` keeps to its end; how many changes there were. Raises
         DriveError."""
         token = self._store.db.setting(setting)
+        gone = self.listings.pages
         course = Course()
         count = 0
         while token is not None:
+            since = gone.moment()
             page = ask(token)
             with self._store.db.transaction():
                 for change in page.changes:
                     if change.file is None or change.file.trashed:
-                        self.listings.pages.is_gone(change.id)
+                        gone.is_gone(change.id)
                         self.items.gone(change.id, change.file)
-                    else:
+                    elif not gone.went_after(since, change.id):
                         self.items.take(change.file)
                 self._store.db.set_setting(setting, page.next_token or page.new_start_token or token)
             count += len(page.changes)
@@ -230,6 +232,10 @@ class Mirror:
     def take(self, file: RemoteFile) -> None:
         """Drive said this of an item, in answer to another call."""
         self.items.take(file)
+
+    def is_gone(self, drive_id: DriveId) -> None:
+        """Drive has taken an item away because it was asked to from here."""
+        self.listings.pages.is_gone(drive_id)
 
     def has_newer(self, file: RemoteFile) -> bool:
         """Whether the changes feed has told of a later state of an item."""

@@ -1,7 +1,7 @@
 """What a page of a listing means for the rows: any thread may hand one in.
 
 New files, which is nearly all of it, go in at once; what is known already is compared one by one. The changes feed
-may have been faster than a page: what it said was gone is not brought back.
+may have been faster than a page, and so may a removal from here: what went is not brought back.
 """
 
 from __future__ import annotations
@@ -48,16 +48,20 @@ class Pages:
         self._gone: TTLCache[DriveId, int] = TTLCache(100_000, GONE_S)
 
     def moment(self) -> int:
-        """Now, in the order of what the changes feed has said; for `apply`."""
+        """Now, in the order of what went; for `apply` and `went_after`."""
         with self._store.db.transaction_lock():
             return self._moment
 
     def is_gone(self, drive_id: DriveId) -> None:
-        """The feed says that an item is gone: a page asked for before must not bring it back. In the caller's
+        """Drive no longer has an item: an answer asked for before must not bring it back. In the caller's
         transaction."""
         self._moment += 1
         self._gone[drive_id] = self._moment
         self._store.db.run("DELETE FROM parked_folders WHERE drive_id = ?", (drive_id,))
+
+    def went_after(self, moment: int, drive_id: DriveId) -> bool:
+        """Whether an item has gone since. In the caller's transaction."""
+        return self._gone.get(drive_id, 0) > moment
 
     def apply(self, files: Sequence[RemoteFile], since: int, *, park: bool = False) -> None:
         """Take over what a listing asked for at moment `since` says; in the caller's transaction.
@@ -67,7 +71,7 @@ class Pages:
         nodes = self._store.nodes
         # Of twins the older one keeps the plain name, whatever the order of the listing.
         items = sorted(
-            (file for file in files if not file.trashed and self._gone.get(file.id, 0) <= since),
+            (file for file in files if not file.trashed and not self.went_after(since, file.id)),
             key=lambda file: (file.created_ns, file.id),
         )
         known = nodes.inodes_of(list({file.id for file in items} | {file.parent for file in items if file.parent}))

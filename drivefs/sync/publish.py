@@ -1,4 +1,4 @@
-"""One job made true on Drive: create, update, content, trash.
+"""One job made true on Drive: create, update, content.
 
 Stateless; entered by the uploader's threads. Every step may be repeated after a crash or a lost reply: a create
 carries an ID that was noted before, and a try that may have worked is looked at before the next.
@@ -19,7 +19,6 @@ from drivefs.model import (
     Kind,
     Metadata,
     RemoteFile,
-    Trash,
     UpdateTarget,
     UploadTarget,
 )
@@ -32,6 +31,7 @@ from drivefs.sync.copies import Copies
 from drivefs.sync.metadata import remote_meta, to_create, to_update, told_fields, told_place, wanted_name
 from drivefs.sync.mirror import Mirror
 from drivefs.sync.order import SMALL_LIMIT_BYTES, folder_on_drive, removes
+from drivefs.sync.removals import Remover
 from drivefs.sync.sending import Content, Head, LinkTarget, Outgoing, Progress, Sender
 
 log = logging.getLogger(__name__)
@@ -44,14 +44,13 @@ class Publisher:
     """Knows how to say a node to Drive."""
 
     def __init__(self, store: Store, drive: Drive, mirror: Mirror, *, delete: bool = False) -> None:
-        """`delete`: what is removed here is deleted on Drive, past the trash; but not folders, which may hold what
-        others have in the trash, nor what somebody else has changed since."""
-        self._delete = delete
+        """`delete`: what is removed here does not go to Drive's trash (`Remover`)."""
         self._store = store
         self._mirror = mirror
         self._drive = drive
         self._sender = Sender(store, drive)
         self._copies = Copies(store, drive)
+        self._remover = Remover(store, drive, mirror, delete=delete)
 
     def publish(
         self, job: Job, node: Node, claim: Claim | None, progress: Progress, head: Head | None = None
@@ -59,10 +58,10 @@ class Publisher:
         """Make Drive agree with `node` and `claim`, of which it has the `head` already, and note it. Raises
         DriveError, Superseded, CacheDamaged."""
         if node.unnamed:
-            self._remove(node)
+            self._remover.remove(node)
             return
         if removes(job, node):
-            self._put_into_trash(node)
+            self._remover.put_into_trash(node)
             return
         content: Content | None = None
         if claim is not None:
@@ -116,108 +115,8 @@ class Publisher:
             for name in told_fields(node, nodes.xattrs(inode)):
                 nodes.remove_xattr(inode, name)
 
-    def _remove(self, node: Node) -> None:
-        if node.drive_id is None:
-            self._store.journal.removal_published(node.inode)
-        elif node.trash is Trash.PURGE:
-            self._purge(node, node.drive_id)
-        elif node.trash is Trash.PUT and node.confirmed_ns is not None:
-            if not node.remote_trashed:
-                self._drive.trash(node.drive_id)
-            self._removed(node, trashed=True)
-        elif node.kind is Kind.FOLDER and self._holds_others(node.drive_id):
-            # Somebody put something into it since it was seen empty here.
-            remote = self._drive.get(node.drive_id)
-            with self._store.db.transaction():
-                self._store.journal.removal_published(node.inode)
-                self._mirror.take(remote)
-        else:
-            past_trash = self._delete and node.kind is not Kind.FOLDER
-            trashed = node.confirmed_ns is not None and not past_trash
-            if trashed or self._is_changed(node):
-                self._drive.trash(node.drive_id)
-            elif not self._drive.delete(node.drive_id):
-                # Made by us a moment ago, if it is there at all: no trace of it, also if it comes later.
-                self._store.journal.disown(node.drive_id)
-            self._removed(node, trashed=trashed)
-
-    def _removed(self, node: Node, *, trashed: bool) -> None:
-        with self._store.db.transaction():
-            self._store.journal.removal_published(node.inode, trashed=trashed)
-            if trashed:
-                self._mirror.trash.moved_in(node)
-
-    def _put_into_trash(self, node: Node) -> None:
-        """A named node, with all that is below it: it shows in a desktop's trash, or in Drive's."""
-        assert node.drive_id is not None
-        if not node.remote_trashed:
-            self._drive.trash(node.drive_id)
-        self._store.journal.is_in_trash(node)
-
-    def _purge(self, node: Node, drive_id: DriveId) -> None:
-        """Delete for good what was removed from the trash here, unless it is not as it was seen there. What had
-        not come there yet is deleted where it is."""
-        try:
-            remote = self._drive.get(drive_id)
-        except RemoteNotFound:
-            self._store.journal.removal_published(node.inode)
-            return
-        restored = node.remote_trashed and not remote.trashed
-        others = node.kind is Kind.FOLDER and self._holds_others(drive_id, trashed=True)
-        if not restored and remote.revision == node.revision and not others:
-            self._drive.delete(drive_id)
-            self._store.journal.removal_published(node.inode)
-            return
-        with self._store.db.transaction():
-            self._store.journal.removal_published(node.inode)
-            self._mirror.take(remote)
-
     def _is_in_trash(self, node: Node) -> bool:
         return self._store.nodes.trash_above(node) is not None
-
-    def _holds_others(self, folder: DriveId, *, trashed: bool = False) -> bool:
-        """Whether Drive has something in a folder that was empty here when it was removed, in the trash too with
-        `trashed`. Raises BadReply while it has what is on its way out."""
-        try:
-            left = self._drive.list_children([folder], trashed=trashed).files
-        except RemoteNotFound:
-            return False  # it is gone, or was never made
-        leaving = [child for child in left if self._is_leaving(child)]
-        if any(child not in leaving and self._is_in(child.id, folder, trashed=trashed) for child in left):
-            return True
-        if leaving:
-            raise BadReply("The folder still holds what is on its way out of it.")
-        return False
-
-    def _is_leaving(self, remote: RemoteFile) -> bool:
-        """Whether an item has another place, or none, by now, of which Drive has yet to hear."""
-        with self._store.db.transaction():
-            if remote.id in self._store.journal.disowned():
-                self._mirror.take(remote)  # a create of ours that has come late
-            node = self._store.nodes.find_by_drive_id(remote.id)
-            return node is not None and self._store.journal.find(node.inode) is not None
-
-    def _is_in(self, child: DriveId, folder: DriveId, *, trashed: bool) -> bool:
-        """Whether a folder's child is there still: its removal may have been published since the list was made,
-        and lists lag behind."""
-        try:
-            remote = self._drive.get(child)
-        except RemoteNotFound:
-            return False
-        return remote.parent == folder and (trashed or not remote.trashed)
-
-    def _is_changed(self, node: Node) -> bool:
-        """Whether somebody has changed a file that has lost its place here since it was published."""
-        assert node.drive_id is not None
-        job = self._store.journal.find(node.inode)
-        tried_md5 = job.tried_md5 if job is not None else None
-        if node.revision is None and tried_md5 is None:
-            return False  # nothing of it was sent to its end
-        try:
-            remote = self._drive.get(node.drive_id)
-        except RemoteNotFound:
-            return False
-        return remote.revision != node.revision and remote.md5 != tried_md5
 
     # --- what Drive has, and what it is to be told ---
 

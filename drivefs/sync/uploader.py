@@ -311,6 +311,9 @@ class Uploader:
             with self._store.db.transaction():
                 self._mirror.forget(current)  # there is nothing of it here to make it of
             return
+        if current is not None and current.unnamed and self._is_gone(current):
+            self._store.journal.removal_published(inode)  # somebody else was faster
+            return
         if current is None or current.unnamed or current.confirmed_ns is None or node.kind is not Kind.FILE:
             self._store.journal.park(inode, str(error))
             return

@@ -86,6 +86,25 @@ def test_mirror_does_not_go_back_to_older_news(house: House) -> None:
     assert house.node("mine") == before
 
 
+def test_mirror_does_not_bring_back_what_was_removed_while_news_of_it_were_on_their_way(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.write("mine", b"one")
+    house.drain()
+    changes = house.drive.changes
+
+    def remove(page_token: str) -> ChangesPage:
+        page = changes(page_token)
+        assert [change.file.name for change in page.changes if change.file is not None] == ["mine"]
+        house.remove("mine")
+        house.drain()
+        return page
+
+    monkeypatch.setattr(house.drive, "changes", remove)
+    house.mirror.poll()
+    assert "mine" not in shown(house)
+
+
 def test_mirror_does_not_go_back_to_a_name_that_drive_was_told_before(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

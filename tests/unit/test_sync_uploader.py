@@ -25,7 +25,7 @@ from drivefs.errors import (
     SignInNeeded,
     Unreachable,
 )
-from drivefs.model import DriveId
+from drivefs.model import DriveId, RemoteFile
 from drivefs.store import queue
 from drivefs.store.queue import JobState
 from drivefs.sync.uploader import BETWEEN_S
@@ -272,6 +272,24 @@ def test_uploader_has_done_with_a_folder_that_was_removed_before_its_create_arri
     house.drain()
     assert house.store.journal.left().jobs == 0
     assert house.drive.names() == {}
+
+
+def test_uploader_has_done_with_a_folder_that_somebody_deletes_while_it_is_looked_into(house: House) -> None:
+    house.mkdir("run")
+    house.drain()
+    run = house.drive.names()["run"]
+    house.drive.put("theirs", b"t", parent=run)
+    get = house.drive.get
+
+    def find_nothing(file_id: DriveId) -> RemoteFile:
+        if file_id == run:
+            house.drive.files.pop(run, None)
+        return get(file_id)
+
+    house.drive.get = find_nothing  # type: ignore[method-assign]
+    house.remove("run")
+    house.drain()
+    assert house.store.journal.left().parked == 0
 
 
 def test_uploader_renames_and_moves_without_sending_bytes(house: House) -> None:
