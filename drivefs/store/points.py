@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from drivefs.model import Generation, Inode, Kind
+from drivefs.model import DriveId, Generation, Inode, Kind
 from drivefs.store.content import ContentStore
 from drivefs.store.db import Database
 from drivefs.store.identity import Identities
@@ -102,7 +102,15 @@ class Points(Identities):
                 self._leave_behind(node, job)
             elif self._must_stay(node, job):
                 return self._nodes.update(node.inode, frozen_ns=time.time_ns(), ctime_ns=ctime_ns)
-            return self._nodes.update(node.inode, parent=None, name=None, ctime_ns=ctime_ns)
+            return self._nodes.update(
+                node.inode, parent=None, name=None, remote_parent=self._drive_parent(node), ctime_ns=ctime_ns
+            )
+
+    def _drive_parent(self, node: Node) -> DriveId | None:
+        """The folder in which Drive has a node, or may have it: nobody knows, while its create is under way."""
+        if node.drive_id is None or node.remote_parent is not None or node.parent is None:
+            return node.remote_parent
+        return self._nodes.get(node.parent).drive_id
 
     def keep_frozen(self, inode: Inode) -> None:
         """A frozen node is open: its content stays for who has it. Part of the transaction that froze it."""

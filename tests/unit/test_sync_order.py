@@ -73,6 +73,21 @@ def test_order_removes_after_all_that_was_closed_before_anywhere(house: House) -
     assert places == sorted(places)
 
 
+def test_order_removes_a_folder_after_what_may_be_in_it_though_no_reply_said_so(house: House) -> None:
+    house.mkdir("run")
+    house.drain()
+    house.write("run/tmp", b"x")
+    house.drive.fail("upload_small", ("after", Unreachable("The reply was lost.")))
+    house.dispatch()
+    house.remove("run/tmp")
+    house.remove("run")
+    house.drive.fail("delete", ("before", Unreachable("cut")))
+    house.drain()
+    assert house.drive.calls.count("delete") == 2
+    assert house.drive.calls[-2:] == ["list_children", "trash"]
+    assert house.drive.calls.count("list_children") == 2  # with the first look at the mount
+
+
 def test_order_holds_the_first_small_pointer_for_the_weights_before_it(house: House) -> None:
     house.mkdir("run")
     house.drain()
