@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from drivefs.errors import (
-    BadReply,
-)
+from drivefs.errors import BadReply
 from drivefs.model import (
+    FOLDER_MIME,
     GOOGLE_MIME_PREFIX,
+    SHORTCUT_MIME,
     About,
     Change,
     ChangesPage,
@@ -93,8 +93,7 @@ def read_file(value: object) -> RemoteFile:
         size_bytes=None if mime_type.startswith(GOOGLE_MIME_PREFIX) else size,
         md5=md5,
         revision=_revision_of(
-            _text(value.get("headRevisionId")),
-            _text(value.get("modifiedTime")) if mime_type.startswith(GOOGLE_MIME_PREFIX) else md5,
+            _text(value.get("headRevisionId")), _text(value.get("modifiedTime")) if _is_exported(mime_type) else md5
         ),
         app_properties={_text(k): _text(v) for k, v in properties.items() if isinstance(v, str)}
         if isinstance(properties, dict)
@@ -111,6 +110,11 @@ def read_file(value: object) -> RemoteFile:
         put_into_trash=value.get("trashed") is True and value.get("explicitlyTrashed") is not False,
         can_delete=may("canDelete"),
     )
+
+
+def _is_exported(mime_type: str) -> bool:
+    """Whether it has content that Drive makes a file of. That of a folder or shortcut is nowhere."""
+    return mime_type.startswith(GOOGLE_MIME_PREFIX) and mime_type not in (FOLDER_MIME, SHORTCUT_MIME)
 
 
 def _revision_of(head: str, stand_in: str | None) -> RevisionId | None:

@@ -209,6 +209,13 @@ def test_file_needs_nothing_but_an_id() -> None:
     assert (file.trashed, file.can_edit, file.owned_by_me, file.modified_ns) == (False, True, True, 0)
 
 
+@pytest.mark.parametrize(("kind", "has_content"), [("folder", False), ("shortcut", False), ("document", True)])
+def test_document_is_told_apart_by_its_time_and_what_has_no_content_by_nothing(kind: str, has_content: bool) -> None:
+    value = {"id": "1", "mimeType": f"application/vnd.google-apps.{kind}"}
+    read = [replies.read_file({**value, "modifiedTime": f"2026-01-0{day}T00:00:00Z"}).revision for day in (1, 2)]
+    assert (read[0] is not None, read[0] != read[1]) == (has_content, has_content)
+
+
 def test_file_without_a_head_revision_is_told_apart_by_its_md5() -> None:
     one, other = ({"id": "F", "md5Checksum": digit * 32} for digit in "AB")
     revision = replies.read_file(one).revision
