@@ -48,7 +48,7 @@ class Clock:
 
 def test_scheduling_picks_with_a_plan_made_anew(benchmark: BenchmarkFixture, busy_house: House) -> None:
     planner = Planner(busy_house.store, Clock(busy_house.now, 1.0))
-    batch, _ = benchmark(lambda: planner.choose(set(), set(), SMALL_AT_ONCE, LARGE_AT_ONCE, 60.0))
+    batch, _ = benchmark(lambda: planner.choose(set(), set(), SMALL_AT_ONCE, LARGE_AT_ONCE, [], 60.0))
     assert len(batch) == SMALL_AT_ONCE
 
 

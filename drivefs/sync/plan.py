@@ -23,6 +23,10 @@ ROOM_BYTES = 16 << 30
 """Newer content makes room for an overtaken point of up to this much: some minutes on a usual line, so that nothing
 waits for hours behind a large backlog."""
 
+FILLING_AT_ONCE = 6
+FILLING_BYTES = 256 << 20
+"""So many large uploads fill the line, and more at once only end later, all of them; but for what it carries in a
+few seconds, of which each waits for round trips too."""
 
 AGAIN_S = 0.5
 """A long queue is looked through no more often than this, while what was found is not used up."""
@@ -52,17 +56,24 @@ class Planner:
         self._plan = Plan()
 
     def choose(
-        self, busy: Set[Inode], busy_ids: Set[DriveId], free_small: int, free_large: int, horizon_s: float
+        self,
+        busy: Set[Inode],
+        busy_ids: Set[DriveId],
+        free_small: int,
+        free_large: int,
+        large_bytes: Sequence[int],
+        horizon_s: float,
     ) -> tuple[list[Ready], float]:
-        """Up to so many jobs that start now, and the seconds until there may be more, `horizon_s` at most. Begins the
-        publish points that these are of."""
+        """Up to so many jobs that start now, beside large ones of `large_bytes` each, and the seconds until there may
+        be more, `horizon_s` at most. Begins the publish points that these are of."""
         points = self._store.journal.points()
         plan = self._plan
         if self._clock() >= plan.until_s or len(plan.first) < free_small + free_large:
             plan = self._plan = self._look(busy, busy_ids, points, horizon_s)
         free = [each for each in plan.first if each.job.inode not in busy and each.node.drive_id not in busy_ids]
+        large = [each for each in free if each.large]
         batch = [
-            *_some([each for each in free if each.large], free_large),
+            *_some(large, min(free_large, _that_fill(large, large_bytes))),
             *_some([each for each in free if not each.large], free_small),
         ]
         for pointer in _to_begin(plan.found, batch, points):
@@ -150,6 +161,17 @@ def _to_begin(found: Look, started: Iterable[Ready], points: Sequence[Point]) ->
             chosen.append(each)
             begun.append(Point(folder, seq, overtaken=False))
     return chosen
+
+
+def _that_fill(large: Iterable[Ready], under_way: Sequence[int]) -> int:
+    """How many of these the line takes, beside what is under way."""
+    fits, count, size_bytes = 0, len(under_way), sum(under_way)
+    for each in large:
+        count, size_bytes = count + 1, size_bytes + each.node.size_bytes
+        if count > FILLING_AT_ONCE and size_bytes > FILLING_BYTES:
+            break
+        fits += 1
+    return fits
 
 
 def _some(first: list[Ready], free: int) -> list[Ready]:

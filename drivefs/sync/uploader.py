@@ -49,8 +49,8 @@ BETWEEN_S = 0.02
 """Uploads end and files close hundreds of times a second: the order is looked through for several at once."""
 
 SMALL_AT_ONCE = 32
-LARGE_AT_ONCE = 6
-"""Uploads at a time: small ones wait for round trips, large ones fill the line."""
+LARGE_AT_ONCE = 16
+"""Uploads at a time: small ones wait for round trips, large ones fill the line (`plan.FILLING_AT_ONCE`)."""
 
 IDS_AT_ONCE = 1_000
 """files.generateIds gives that many for one request (drive-api: Create without duplicates)."""
@@ -187,7 +187,8 @@ class Uploader:
         with self._lock:
             busy = set(self._active)
             busy_ids = {each.drive_id for each in self._active.values() if each.drive_id is not None}
-            small = sum(1 for each in self._active.values() if each.size_bytes <= SMALL_LIMIT_BYTES)
+            sizes = [each.size_bytes for each in self._active.values()]
+        large = [size_bytes for size_bytes in sizes if size_bytes > SMALL_LIMIT_BYTES]
         if pause is not None:
             needed_bytes, self._needed_bytes = self._needed_bytes, 0
             if needed_bytes:
@@ -197,12 +198,12 @@ class Uploader:
         burst_over_ns = self._store.journal.burst_over_ns()
         if now_ns < burst_over_ns < now_ns + BURST_NS:
             return (burst_over_ns - now_ns) / 1e9
-        free_small, free_large = SMALL_AT_ONCE - small, LARGE_AT_ONCE - (len(busy) - small)
+        free_small, free_large = SMALL_AT_ONCE - (len(sizes) - len(large)), LARGE_AT_ONCE - len(large)
         if free_large > 0 and not self._store.journal.has_larger(SMALL_LIMIT_BYTES):
             free_large = 0
         if free_small <= 0 and free_large <= 0:
             return PAUSE_S  # the end of any of them sets `changed`
-        batch, wait_s = self._planner.choose(busy, busy_ids, free_small, free_large, PAUSE_S)
+        batch, wait_s = self._planner.choose(busy, busy_ids, free_small, free_large, large, PAUSE_S)
         if batch:
             self._start(batch)
         else:

@@ -259,6 +259,18 @@ def test_points_newest_large_file_goes_before_an_old_backlog(tmp_path: Path, mon
     house.drain()
 
 
+@pytest.mark.parametrize(("line_bytes", "started"), [(0, 6), (8 * len(BIG), 8), (1 << 40, 16)])
+def test_points_more_large_files_go_at_once_while_the_line_carries_all_of_them_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line_bytes: int, started: int
+) -> None:
+    monkeypatch.setattr("drivefs.sync.plan.FILLING_BYTES", line_bytes)
+    house = House(tmp_path / "cache")
+    for number in range(20):
+        house.write(f"{number}", BIG)
+    house.dispatch()
+    assert len(house.drive.names()) == started
+
+
 def test_points_small_files_of_a_newer_folder_go_before_an_old_backlog_in_their_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
