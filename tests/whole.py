@@ -260,6 +260,8 @@ class Whole:
                 assert limit > 0, f"still waiting: {list(self.store.journal.in_order(10))}"
                 limit -= 1
                 self.dispatch(min(self.uploader.dispatch(), 61.0) + 0.1)
+                with self.uploader._idle:  # where the executor has threads of its own
+                    assert self.uploader._idle.wait_for(lambda: not self.uploader._active, 60)
 
 
 def copy_cache(source: Path, target: Path) -> None:
