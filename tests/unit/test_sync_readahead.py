@@ -19,7 +19,7 @@ def stream(pattern: Pattern, start: int, length: int) -> int:
 
 def test_readahead_grows_with_the_stream_up_to_its_limit() -> None:
     pattern = Pattern()
-    windows = [stream(pattern, megabyte * MiB, MiB) for megabyte in range(40)]
+    windows = [stream(pattern, megabyte * MiB, MiB) for megabyte in range(WINDOW_BYTES // MiB)]
     assert windows[0] >= FIRST_BYTES
     assert windows == sorted(windows)
     assert windows[-1] == WINDOW_BYTES
