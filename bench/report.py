@@ -10,6 +10,8 @@ LIMIT = "the limit"
 CLOSE, DURABLE = "close_s", "durable_s"
 PEER = "rclone best flags"
 """Whom the summary compares with, where it was measured; else rclone as it comes."""
+BESIDE = {"requests": "requests", "memory_MB": "memory, MB"}
+"""What the work cost us, and whom the summary compares with: figures and their names."""
 
 
 def number(value: float) -> str:
@@ -33,16 +35,18 @@ def _row(cells: list[str]) -> str:
 
 
 def summary_table(results: Results) -> Iterator[str]:
-    """One line a case: its main figure on each system, beside its limit."""
+    """One line a case: its main figure on each system, beside its limit; and what it cost."""
     systems = list(dict.fromkeys(run.system for run in results.runs if run.series is None))
-    yield _row(["work", "figure", LIMIT, *systems, "ahead of rclone"])
-    yield "|" + "---|" * (len(systems) + 4)
+    head = ["work", "figure", LIMIT, *systems, "ahead of rclone", *BESIDE.values()]
+    yield _row(head)
+    yield "|" + "---|" * len(head)
     for case in results.cases():
         figure = results.main(case)
         # How long a program waits, besides, where the case is about how long Drive takes.
         for each in [CLOSE, figure] if figure == DURABLE and CLOSE in results.figures(case) else [figure]:
             cells = [_cell_or_failure(results, case, system, each) for system in systems]
-            yield _row([case, each, _bound(results, case, each), *cells, _ahead(results, case, each)])
+            beside = [_beside(results, case, other) if each == figure else "" for other in BESIDE]
+            yield _row([case, each, _bound(results, case, each), *cells, _ahead(results, case, each), *beside])
 
 
 def _bound(results: Results, case: str, figure: str) -> str:
@@ -73,6 +77,13 @@ def _ahead(results: Results, case: str, figure: str) -> str:
     if ratio is None:
         return ""
     return f"{ratio:.1f} times" if ratio >= 1 else f"behind: {1 / ratio:.1f} times"
+
+
+def _beside(results: Results, case: str, figure: str) -> str:
+    """Ours; theirs."""
+    ours, peer = results.summary(case, OURS, figure), peer_of(results, case)
+    theirs = results.summary(case, peer, figure) if peer is not None else None
+    return "; ".join(number(each.median) for each in (ours, theirs) if each is not None) if ours is not None else ""
 
 
 def case_tables(results: Results) -> Iterator[str]:

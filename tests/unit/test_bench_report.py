@@ -38,21 +38,28 @@ def test_summary_says_ahead_and_behind_as_plainly() -> None:
     )
     found.limits["read"] = Limit({"seconds": 0.5}, "the bytes")
     lines = list(report.summary_table(found))
-    assert lines[2] == "| read | seconds | 0.5 | 1 | 2.5 |  | 2.5 times |"
-    assert lines[3] == "| write | seconds |  | 3 |  | 1 | behind: 3.0 times |"
+    assert lines[2] == "| read | seconds | 0.5 | 1 | 2.5 |  | 2.5 times |  |  |"
+    assert lines[3] == "| write | seconds |  | 3 |  | 1 | behind: 3.0 times |  |  |"
+
+
+def test_summary_says_what_the_work_cost_both() -> None:
+    found = Results("a machine", "a network")
+    found.runs.append(Run("find", "drivefs", "seconds", {"seconds": 1.0, "requests": 15, "memory_MB": 70.4}))
+    found.runs.append(Run("find", "rclone", "seconds", {"seconds": 2.0, "requests": 202}))
+    assert list(report.summary_table(found))[2] == "| find | seconds |  | 1 | 2 | 2.0 times | 15; 202 | 70.4 |"
 
 
 def test_summary_shows_what_was_wrong_instead_of_figures() -> None:
     found = results(("read", "drivefs", 1.0))
     found.runs.append(Run("read", "rclone", "seconds", {}, failure="AssertionError: wrong bytes"))
-    assert "| read | seconds |  | 1 | wrong |  |" in list(report.summary_table(found))
+    assert "| read | seconds |  | 1 | wrong |  |  |  |" in list(report.summary_table(found))
     assert "rclone: AssertionError: wrong bytes" in report.whole(found)
 
 
 def test_summary_says_what_was_not_done_in_time() -> None:
     found = results(("kill", "drivefs", 1.0))
     found.runs.append(Run("kill", "rclone", "seconds", {}, failure="not within 60 s", within_s=60.0))
-    assert "| kill | seconds |  | 1 | not within 60 s |  |" in list(report.summary_table(found))
+    assert "| kill | seconds |  | 1 | not within 60 s |  |  |  |" in list(report.summary_table(found))
 
 
 def test_summary_shows_the_wait_of_a_program_beside_the_disk() -> None:
@@ -60,8 +67,8 @@ def test_summary_shows_the_wait_of_a_program_beside_the_disk() -> None:
     found.runs.append(Run("write", "disk", "durable_s", {"close_s": 0.5}))
     found.runs.append(Run("write", "drivefs", "durable_s", {"close_s": 0.6, "durable_s": 7.0}))
     lines = list(report.summary_table(found))
-    assert lines[2] == "| write | close_s | the disk: 0.5 | 0.5 | 0.6 |  |"
-    assert lines[3] == "| write | durable_s |  |  | 7 |  |"
+    assert lines[2] == "| write | close_s | the disk: 0.5 | 0.5 | 0.6 |  |  |  |"
+    assert lines[3] == "| write | durable_s |  |  | 7 |  |  |  |"
 
 
 def test_results_are_kept_whole_and_measured_anew_by_case(tmp_path: Path) -> None:
