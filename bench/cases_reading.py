@@ -80,7 +80,10 @@ def walk_again(command: list[str], files: int, *, remount: bool) -> Callable[[Sy
 
 
 def large(size_bytes: int) -> Callable[[Running], None]:
-    return lambda emulator: emulator.admin.put_file("large.bin", pattern(size_bytes)) and None
+    def put(emulator: Running) -> None:
+        emulator.admin.put_file("large.bin", pattern(size_bytes))
+
+    return put
 
 
 def _read_all(path: Path) -> tuple[str, float]:

@@ -54,8 +54,8 @@ def test_scheduling_picks_with_a_plan_made_anew(benchmark: BenchmarkFixture, bus
 
 def test_scheduling_picks_from_a_plan_at_hand(benchmark: BenchmarkFixture, busy_house: House) -> None:
     planner = Planner(busy_house.store, Clock(busy_house.now, 0.0))
-    planner.choose(set(), set(), 1, 0, 60.0)
-    batch, _ = benchmark.pedantic(lambda: planner.choose(set(), set(), 1, 0, 60.0), rounds=500)
+    planner.choose(set(), set(), 1, 0, [], 60.0)
+    batch, _ = benchmark.pedantic(lambda: planner.choose(set(), set(), 1, 0, [], 60.0), rounds=500)
     assert len(batch) == 1
 
 
