@@ -135,7 +135,7 @@ def small_scale(clock: Clock) -> Iterator[None]:
     with ExitStack() as stack:
         for module in ("publish", "sending", "streaming", "uploader", "order"):
             stack.enter_context(mock.patch(f"drivefs.sync.{module}.SMALL_LIMIT_BYTES", SMALL_BYTES))
-        stack.enter_context(mock.patch("drivefs.sync.downloader.BLOCK_BYTES", BLOCK_BYTES))
+        stack.enter_context(mock.patch("drivefs.sync.transfers.BLOCK_BYTES", BLOCK_BYTES))
         stack.enter_context(mock.patch("drivefs.sync.copies.COPIED_LEAST_BYTES", COPIED_LEAST_BYTES))
         twin = nodes._TWIN.replace(str(nodes.COPIED_LEAST_BYTES), str(COPIED_LEAST_BYTES))
         stack.enter_context(mock.patch("drivefs.store.nodes._TWIN", twin))

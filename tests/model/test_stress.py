@@ -151,7 +151,7 @@ def running() -> Iterator[Running]:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("publish", "sending", "uploader", "order"):
         monkeypatch.setattr(f"drivefs.sync.{module}.SMALL_LIMIT_BYTES", LARGE_BYTES, raising=False)
-    monkeypatch.setattr("drivefs.sync.downloader.BLOCK_BYTES", LARGE_BYTES)
+    monkeypatch.setattr("drivefs.sync.transfers.BLOCK_BYTES", LARGE_BYTES)
     monkeypatch.setattr("drivefs.sync.uploader.BACKOFF_LIMIT_S", 0.2)
 
 

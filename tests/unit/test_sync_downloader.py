@@ -14,8 +14,9 @@ from drivefs.model import Inode
 from drivefs.store.content_file import ContentFile
 from drivefs.store.generations import Base
 from drivefs.sync import downloader
-from drivefs.sync.downloader import BLOCK_BYTES, CHECKS, UNIT_BYTES, Downloader
+from drivefs.sync.downloader import CHECKS, Downloader
 from drivefs.sync.readahead import ALL_OVER_READS
+from drivefs.sync.transfers import BLOCK_BYTES, UNIT_BYTES
 from tests.fake_drive import FakeDrive, HereAndNow
 from tests.house import House
 

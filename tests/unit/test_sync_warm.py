@@ -8,7 +8,7 @@ import pytest
 
 from drivefs.errors import BadReply, CacheFull, DrivefsError, Unreachable
 from drivefs.model import ROOT_INODE, Inode
-from drivefs.sync.downloader import BLOCK_BYTES
+from drivefs.sync.transfers import BLOCK_BYTES
 from drivefs.sync.warm import Warmed
 from tests.fake_drive import FakeDrive
 from tests.house import House
