@@ -197,10 +197,12 @@ class Mirror:
             page = ask(token)
             with self._store.db.transaction():
                 for change in page.changes:
+                    if change.file is not None and gone.went_after(since, change.id):
+                        continue
                     if change.file is None or change.file.trashed:
                         gone.is_gone(change.id)
                         self.items.gone(change.id, change.file)
-                    elif not gone.went_after(since, change.id):
+                    else:
                         self.items.take(change.file)
                 self._store.db.set_setting(setting, page.next_token or page.new_start_token or token)
             count += len(page.changes)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from drivefs.errors import NoEntry, Unreachable
-from drivefs.model import ROOT_INODE, DriveId
+from drivefs.model import ROOT_INODE, ChangesPage, DriveId
 from tests.fake_drive import ROOT
 from tests.filesystem import read_file, write_file
 from tests.whole import Clock, Whole, scratch_folder, small_scale
@@ -331,6 +331,27 @@ def test_trash_deletes_for_good_what_is_removed_from_it(whole: Whole) -> None:
     assert file in whole.drive.files
     whole.drain()
     assert set(whole.drive.files) == {ROOT, kept}
+
+
+def test_trash_does_not_show_again_what_was_removed_from_it_while_news_of_it_were_on_their_way(
+    whole: Whole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = whole.drive.put("old", b"2", trashed=True, put_into_trash=True)
+    assert whole.fs.names(".Trash") == ["old"]
+    changes = whole.drive.changes
+
+    def remove(page_token: str) -> ChangesPage:
+        page = changes(page_token)
+        monkeypatch.undo()
+        whole.fs.unlink(".Trash/old")
+        whole.drain()
+        return page
+
+    whole.drive.change(file, description="seen")
+    monkeypatch.setattr(whole.drive, "changes", remove)
+    whole.mirror.poll()
+    assert file not in whole.drive.files
+    assert whole.fs.names(".Trash") == []
 
 
 def test_trash_deletes_what_was_removed_from_it_before_it_got_there(whole: Whole) -> None:
