@@ -14,8 +14,8 @@ MiB = 1 << 20
 FIRST_BYTES = 8 * MiB
 """Ahead of a reader that began at the beginning of the file: mostly he wants it all."""
 
-WINDOW_BYTES = 128 * MiB
-"""Ahead of any reader at most: half a second of eight connections at 40 MB/s, a round trip of 80 ms among it."""
+WINDOW_BYTES = 192 * MiB
+"""Ahead of any reader at most: half a second of twelve connections at 40 MB/s, a round trip of 80 ms among it."""
 
 PROOF_BYTES = MiB // 2
 """Read in order before a stream that began elsewhere is taken for one; the kernel itself reads 128 KiB at once."""
