@@ -12,8 +12,9 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from bench.report import LIMIT, peer_of
+from bench.report import LIMIT, number, peer_of
 from bench.results import OURS, Results
 
 _COLOURS = {OURS: "#1a73e8", "rclone": "#d93025", "rclone best flags": "#f29900", "disk": "#5f6368"}
@@ -37,21 +38,22 @@ def draw(results: Results, folder: Path) -> list[Path]:
 
 
 def _ahead(results: Results) -> Figure | None:
-    bars = []
+    bars, peers = [], set()
     for case in results.cases():
         peer = peer_of(results, case)
         ratio = results.ratio(case, peer, results.main(case)) if peer is not None else None
         if ratio is not None and peer is not None:
-            bars.append((f"{case}\n({results.main(case)}, {peer})", ratio))
+            bars.append((f"{case} ({results.main(case)})", ratio))
+            peers.add(peer)
     if not bars:
         return None
-    figure, axes = pyplot.subplots(figsize=(9, 0.55 * len(bars) + 1.2), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(9, 0.28 * len(bars) + 1.2), layout="constrained")
     names, ratios = zip(*reversed(bars), strict=True)
     colours = [_COLOURS[OURS] if ratio >= 1 else _COLOURS["rclone"] for ratio in ratios]
     axes.barh(names, [math.log2(ratio) for ratio in ratios], color=colours)
     for place, ratio in enumerate(ratios):
         axes.annotate(
-            f" {ratio:.1f}\N{MULTIPLICATION SIGN}" if ratio >= 1 else f"1/{1 / ratio:.1f}\N{MULTIPLICATION SIGN} ",
+            f" {ratio:.1f}\N{MULTIPLICATION SIGN}" if ratio >= 1 else f"1/{1 / ratio:.2f}\N{MULTIPLICATION SIGN} ",
             (math.log2(ratio), place),
             va="center",
             ha="left" if ratio >= 1 else "right",
@@ -67,9 +69,11 @@ def _ahead(results: Results) -> Figure | None:
             for tick in ticks
         ],
     )
-    axes.set_xlim(least - 0.6, most)
+    axes.set_xlim(least - 1, most)
     axes.tick_params(axis="y", labelsize=8)
-    axes.set_title("How many times less than rclone mount drivefs takes (median over median)", fontsize=10)
+    axes.margins(y=0.01)
+    against = " or ".join(sorted(peers))
+    figure.suptitle(f"How many times less than {against} drivefs takes (median over median)", fontsize=10)
     return figure
 
 
@@ -82,11 +86,10 @@ def _growth(results: Results) -> Figure | None:
     figure, grid = pyplot.subplots(
         rows, columns, figsize=(4.2 * columns, 3.2 * rows), layout="constrained", squeeze=False
     )
-    for number, axes in enumerate(grid.flat):
-        if number < len(series):
-            _draw_series(axes, results, series[number])
-        else:
-            axes.set_axis_off()
+    for axes in grid.flat[len(series) :]:
+        axes.set_axis_off()
+    for axes, each in zip(grid.flat, series, strict=False):
+        _draw_series(axes, results, each)
     handles = {
         label: line for axes in grid.flat for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
@@ -115,6 +118,11 @@ def _draw_series(axes: Axes, results: Results, series: str) -> None:
         axes.plot(*zip(*limits, strict=True), linestyle="--", color="black", linewidth=0.8, label=LIMIT)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.set_xticks(sorted(cases), [number(x) for x in sorted(cases)])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(runs[0].x_name or "", fontsize=8)
     axes.set_ylabel(main, fontsize=8)
     axes.tick_params(labelsize=7)
