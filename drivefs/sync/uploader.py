@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 BETWEEN_S = 0.02
 """Uploads end and files close hundreds of times a second: the order is looked through for several at once."""
 
-SMALL_AT_ONCE = 32
+SMALL_AT_ONCE = 48
 LARGE_AT_ONCE = 16
 """Uploads at a time: small ones wait for round trips, large ones fill the line (`plan.FILLING_AT_ONCE`)."""
 
