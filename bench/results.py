@@ -100,7 +100,9 @@ class Results:
         return next((run.within_s for run in runs if run.within_s is not None), None)
 
     def ratio(self, case: str, system: str, figure: str) -> float | None:
-        """How many times ours a system's median is."""
+        """How many times ours a system's median is; None where a run of either failed."""
+        if self.failure(case, system) is not None or self.failure(case, OURS) is not None:
+            return None
         theirs, ours = self.summary(case, system, figure), self.summary(case, OURS, figure)
         return theirs.median / ours.median if theirs is not None and ours is not None and ours.median else None
 
