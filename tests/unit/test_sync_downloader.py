@@ -202,6 +202,17 @@ def test_downloader_reads_the_revision_it_was_opened_with(tmp_path: Path) -> Non
     assert file.read(0, len(BIG)) == BIG
 
 
+@pytest.mark.parametrize("theirs", [b"", b"new", b"other"])
+def test_downloader_reads_the_revision_of_a_small_file_that_drive_has_replaced_since(
+    tmp_path: Path, theirs: bytes
+) -> None:
+    house = house_with(tmp_path, b"small")
+    file = content_of(house)
+    house.drive.change(house.drive.names()["f"], theirs)
+    house.downloader.ensure(file, 0, 5)
+    assert file.read(0, 5) == b"small"
+
+
 def test_downloader_reads_the_head_where_revisions_are_not_for_it(tmp_path: Path) -> None:
     house = house_with(tmp_path, BIG)
     file = content_of(house)
