@@ -69,6 +69,10 @@ class NoEntry(FsError):
     """No such file or folder."""
 
 
+class Stale(NoEntry):
+    """A name led here a moment ago, and leads elsewhere by now, or nowhere: it is to be looked up again."""
+
+
 class Exists(FsError):
     """The name is taken."""
 

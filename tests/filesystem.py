@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from drivefs.errors import DrivefsError, NotSupported
+from drivefs.errors import DrivefsError, NotSupported, Stale
 from drivefs.fuse.errno_map import errno_of
 from drivefs.model import ROOT_INODE, Inode, Kind
+from drivefs.vfs.handles import Handle
 from drivefs.vfs.vfs import Vfs
 
 
@@ -193,10 +194,17 @@ class VfsFilesystem:
             if flags & os.O_CREAT:
                 handle = self.vfs.files.create(*self._place(path), mode, flags, direct=self.direct)
             else:
-                handle = self.vfs.files.open(self.vfs.tree.resolve(path), flags, direct=self.direct)
+                handle = self._open(path, flags)
         fd = next(self._numbers)
         self._fds[fd] = _Description(handle.number)
         return fd
+
+    def _open(self, path: str, flags: int) -> Handle:
+        while True:  # as the kernel does, though that gives up after the second time
+            try:
+                return self.vfs.files.open(self.vfs.tree.resolve(path), flags, direct=self.direct)
+            except Stale:
+                continue
 
     def handle_number(self, fd: int) -> int:
         return self._fds[fd].handle

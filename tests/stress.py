@@ -3,6 +3,7 @@ who knows what was written to it last; everybody may read."""
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import threading
@@ -144,7 +145,10 @@ class Stress:
         owner = f"w{writer}-{dice.randrange(NAMES_EACH)}"
         try:
             data = read_file(self.fs, FOLDERS[writer % len(FOLDERS)] + owner)
-        except FileNotFoundError:
+        except OSError as error:
+            # ESTALE: replaced twice while it was being opened once.
+            if error.errno not in (errno.ENOENT, errno.ESTALE):
+                raise
             self.fs.names(dice.choice(FOLDERS).rstrip("/"))
             return
         assert is_whole(owner, data), f"{owner} is torn"

@@ -14,6 +14,7 @@ ERRNO: dict[type[errors.DrivefsError], int] = {
     errors.SignInNeeded: errno.EACCES,
     errors.FsError: errno.EIO,
     errors.NoEntry: errno.ENOENT,
+    errors.Stale: errno.ESTALE,  # the kernel looks the name up again, and opens what that finds
     errors.Exists: errno.EEXIST,
     errors.NotDirectory: errno.ENOTDIR,
     errors.IsDirectory: errno.EISDIR,

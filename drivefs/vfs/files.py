@@ -139,7 +139,7 @@ class Files:
         request: RequestId | None = None,
         pid: int = 0,
     ) -> Handle:
-        """open(2) of a file that is there. Raises NoEntry, IsDirectory, ReadOnly, AccessDenied; and what
+        """open(2) of a file that is there. Raises Stale, IsDirectory, ReadOnly, AccessDenied; and what
         `Reading.load` raises, of a Google document.
 
         `direct`: the caller can have the kernel read and write the content file itself. The handle says whether it
@@ -149,7 +149,7 @@ class Files:
         writable = flags & os.O_ACCMODE != os.O_RDONLY
         if writable or flags & os.O_TRUNC:
             self._rights.check_mount()
-        opened = self._opened.acquire(inode)
+        opened = self._opened.acquire_named(inode)
         try:
             node = self._store.nodes.get(inode)
             if node.kind is Kind.FOLDER:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from drivefs.errors import Stale
 from drivefs.model import Inode, Kind
 from drivefs.store.content_file import ContentFile
 from drivefs.store.generations import State
@@ -88,6 +89,14 @@ class OpenFiles:
                 opened = self._table[inode] = OpenFile(inode)
             opened.uses += 1
             return opened
+
+    def acquire_named(self, inode: Inode) -> OpenFile:
+        """`acquire` of what a name led to. Raises Stale when it has lost that, and its content, since."""
+        with self._lock:
+            node = self._store.nodes.find(inode)
+            if node is None or (node.unnamed and inode not in self._table):
+                raise Stale("The file was removed or replaced while it was being opened: open it again.")
+            return self.acquire(inode)
 
     def release(self, opened: OpenFile) -> None:
         """Give a use back; after the last one, an unlinked inode is gone."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from drivefs.errors import BadHandle, CacheFull, InvalidArgument, NotPermitted, NotSupported
-from drivefs.model import ROOT_INODE
+from drivefs.model import ROOT_INODE, DriveId
 from tests.filesystem import VfsFilesystem, read_file, write_file
 from tests.promises import fails_with
 from tests.unit.vfs_house import VfsHouse
@@ -174,6 +174,23 @@ def test_vfs_removed_folder_takes_no_new_entries(house: VfsHouse) -> None:
     ):
         with fails_with(errno.ENOENT), house.fs._errors():
             call()
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_vfs_what_has_lost_its_name_since_it_was_looked_up_is_looked_up_again(
+    house: VfsHouse, published: bool
+) -> None:
+    write_file(house.fs, "a", b"old")
+    inode = house.node("a").inode
+    if published:
+        house.publish("a")
+    else:
+        house.store.journal.reserve_id(inode, DriveId("on its way"))
+    house.fs.unlink("a")
+    write_file(house.fs, "a", b"new")
+    with fails_with(errno.ESTALE), house.fs._errors():
+        house.vfs.files.open(inode, os.O_RDONLY)
+    assert read_file(house.fs, "a") == b"new"
 
 
 def test_vfs_exclusive_create_has_one_winner(house: VfsHouse) -> None:
