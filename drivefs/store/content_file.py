@@ -286,7 +286,14 @@ class ContentFile(CheckedFile):
         front = self.front_bytes
         if front is None or self.base is not None:
             return 0
-        return data_from_start(self._fd) if self.was_direct else front
+        if not self.was_direct:
+            return front
+        if not self.use():
+            return 0  # closed meanwhile
+        try:
+            return data_from_start(self._fd)
+        finally:
+            self.close()
 
     def begin_ahead(self) -> None:
         """From now on a change of what `read_ahead` gave is noticed, unless the kernel makes it."""

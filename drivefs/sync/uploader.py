@@ -218,12 +218,18 @@ class Uploader:
             journal.add_spare_ids(self._drive.generate_ids(IDS_AT_ONCE))
             ids = journal.spare_ids(len(fresh))
         starting: list[tuple[Job, Node, Claim | None]] = []
-        for each in batch:
-            taken = self._take(each.job, ids)
-            if taken is not None:
-                starting.append(taken)
-        if any(claim is None for _, _, claim in starting):
-            self._store.sync()  # where there is content, just before that leaves
+        try:
+            for each in batch:
+                taken = self._take(each.job, ids)
+                if taken is not None:
+                    starting.append(taken)
+            if any(claim is None for _, _, claim in starting):
+                self._store.sync()  # where there is content, just before that leaves
+        except BaseException:
+            for _, _, claim in starting:
+                if claim is not None:
+                    claim.close()
+            raise
         for job, node, claim in starting:
             progress = Progress(claim.size_bytes if claim is not None else 0, drive_id=node.drive_id)
             with self._lock:
@@ -244,6 +250,8 @@ class Uploader:
                 return None
             try:
                 claim = self._store.content.claim(job.generation) if job.generation is not None else None
+            except Superseded:
+                return None  # it is being written again
             except CacheDamaged as error:
                 journal.park(job.inode, str(error))
                 return None

@@ -60,6 +60,15 @@ def test_content_use_ends_with_the_last_close(store: Store) -> None:
     assert not file.use()
 
 
+def test_content_that_is_closed_has_nothing_to_send_ahead(store: Store) -> None:
+    file = store.content.create(ROOT_INODE)
+    file.write(0, b"0123456789")
+    file.was_direct = True
+    assert file.written_ahead_bytes == 10
+    file.close()
+    assert file.written_ahead_bytes == 0
+
+
 def test_content_read_into_fills_the_callers_memory(store: Store) -> None:
     file = store.content.create(ROOT_INODE)
     file.write(0, b"0123456789")

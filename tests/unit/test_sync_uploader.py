@@ -15,6 +15,7 @@ import pytest
 from drivefs.drive.error_replies import ERROR_OF_REASON
 from drivefs.errors import (
     BadReply,
+    CacheFull,
     DrivefsError,
     QueueBlocked,
     RateLimited,
@@ -23,10 +24,12 @@ from drivefs.errors import (
     ServerFault,
     SessionGone,
     SignInNeeded,
+    Superseded,
     Unreachable,
 )
-from drivefs.model import DriveId, RemoteFile
+from drivefs.model import DriveId, Generation, RemoteFile
 from drivefs.store import queue
+from drivefs.store.claim import Claim
 from drivefs.store.queue import JobState
 from drivefs.sync.uploader import BETWEEN_S
 from tests.fake_drive import ROOT, FakeDrive
@@ -290,6 +293,45 @@ def test_uploader_has_done_with_a_folder_that_somebody_deletes_while_it_is_looke
     house.remove("run")
     house.drain()
     assert house.store.journal.left().parked == 0
+
+
+def test_uploader_sends_the_others_while_one_is_being_written_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        house.write(name, b"weights")
+    job = house.store.journal.find(house.node("b").inode)
+    claim = house.store.content.claim
+
+    def refuse(generation: Generation) -> Claim:
+        if job is not None and generation == job.generation:
+            raise Superseded("It is being written again.")
+        return claim(generation)
+
+    monkeypatch.setattr(house.store.content, "claim", refuse)
+    house.dispatch()
+    assert set(house.drive.names()) == {"a"}
+    monkeypatch.undo()
+    house.drain()
+    assert set(house.drive.names()) == {"a", "b"}
+
+
+def test_uploader_gives_back_what_it_could_not_start(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.write("a", b"weights")
+    house.mkdir("d")
+
+    def fail() -> None:
+        raise CacheFull("no room for the records")
+
+    monkeypatch.setattr(house.store, "sync", fail)
+    with pytest.raises(CacheFull):
+        house.dispatch()
+    job = house.store.journal.find(house.node("a").inode)
+    assert job is not None and job.generation is not None
+    assert not house.store.content.is_claimed(job.generation)
+    monkeypatch.undo()
+    house.drain()
+    assert set(house.drive.names()) == {"a", "d"}
 
 
 def test_uploader_renames_and_moves_without_sending_bytes(house: House) -> None:
