@@ -89,7 +89,7 @@ class Publisher:
         else:
             remote = self._without_content(node, known)
         sent = content is not None
-        if sent and remote.trashed and not self._is_in_trash(node):
+        if sent and remote.trashed and not self._mirror.trash.holds(node):
             log.warning("%s was trashed on Drive while it was sent: it is made anew.", remote.name)
             self._store.journal.lost_on_drive(node)
             return
@@ -115,9 +115,6 @@ class Publisher:
             for name in told_fields(node, nodes.xattrs(inode)):
                 nodes.remove_xattr(inode, name)
 
-    def _is_in_trash(self, node: Node) -> bool:
-        return self._store.nodes.trash_above(node) is not None
-
     # --- what Drive has, and what it is to be told ---
 
     def _is_as_told(self, node: Node, remote: RemoteFile) -> bool:
@@ -129,7 +126,7 @@ class Publisher:
 
     def _tells_news(self, node: Node, remote: RemoteFile, *, sent: bool) -> bool:
         """Whether Drive's answer differs in more than what it was told, and in more than the place."""
-        return (remote.trashed and not self._is_in_trash(node)) or (
+        return (remote.trashed and not self._mirror.trash.holds(node)) or (
             not sent and node.confirmed_ns is not None and remote.revision != node.revision
         )
 
@@ -158,7 +155,7 @@ class Publisher:
 
     def _is_not_ours(self, job: Job, node: Node, known: RemoteFile, content: Content) -> bool:
         """Whether the content on Drive is not the one that the content here began from; then that is dealt with."""
-        if known.trashed and not node.remote_trashed and not self._is_in_trash(node):
+        if known.trashed and not node.remote_trashed and not self._mirror.trash.holds(node):
             log.warning("%s was trashed on Drive while it was changed here: it is made anew.", known.name)
             self._store.journal.lost_on_drive(node)
             return True
@@ -196,7 +193,7 @@ class Publisher:
                 node,
                 self._store.nodes.xattrs(node.inode),
                 with_content=with_content,
-                in_trash=self._is_in_trash(node),
+                in_trash=self._mirror.trash.holds(node),
             ),
             add_parent=parent_id if moved else None,
             remove_parent=node.remote_parent if moved else None,

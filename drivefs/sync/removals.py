@@ -74,8 +74,11 @@ class Remover:
             self._store.journal.removal_published(node.inode)
             return
         restored = node.remote_trashed and not remote.trashed
-        others = node.kind is Kind.FOLDER and self._holds_others(drive_id, trashed=True)
-        if not restored and remote.revision == node.revision and not others:
+        if node.kind is Kind.FOLDER:
+            changed = self._holds_others(drive_id, trashed=True)
+        else:
+            changed = remote.revision != node.revision
+        if not (restored or changed):
             self._drive.delete(drive_id)
             self._removed(node, drive_id, trashed=False)
             return

@@ -116,11 +116,7 @@ class Reading:
         return begun
 
     def asked(
-        self,
-        file: ContentFile,
-        gaps: list[tuple[int, int]],
-        relied: set[Transfer],
-        drive: Drive,
+        self, file: ContentFile, gaps: list[tuple[int, int]], relied: set[Transfer], drive: Drive
     ) -> list[Transfer]:
         """Begin what somebody waits for and does not come soon by itself."""
         begun: list[Transfer] = []

@@ -333,6 +333,17 @@ def test_trash_deletes_for_good_what_is_removed_from_it(whole: Whole) -> None:
     assert set(whole.drive.files) == {ROOT, kept}
 
 
+def test_trash_deletes_a_folder_whatever_revision_an_older_cache_has_noted_of_it(whole: Whole) -> None:
+    run = whole.drive.put("run", trashed=True, put_into_trash=True)
+    assert whole.fs.names(".Trash") == ["run"]
+    node = whole.store.nodes.find_by_drive_id(run)
+    assert node is not None
+    whole.store.nodes.update(node.inode, revision="md5:2026-01-01T00:00:00Z")
+    whole.fs.rmdir(".Trash/run")
+    whole.drain()
+    assert run not in whole.drive.files
+
+
 def test_trash_does_not_show_again_what_was_removed_from_it_while_news_of_it_were_on_their_way(
     whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
