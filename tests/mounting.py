@@ -242,7 +242,10 @@ class Mounted:
     # --- its processes ---
 
     def moved_bytes(self) -> int:
-        """What the daemon has read and written until now (proc_pid_io(5))."""
+        """What the daemon has read and written until now (proc_pid_io(5)): a byte that goes through it counts twice.
+
+        Its housekeeping counts too, some MiB at any moment: only more than that tells what a file has moved.
+        """
         lines = Path(f"/proc/{self.status()['pid']}/io").read_text().splitlines()
         return sum(int(line.split()[1]) for line in lines if line.startswith(("rchar", "wchar")))
 

@@ -19,7 +19,7 @@ from tests.filesystem import Filesystem, OsFilesystem
 from tests.mounting import KERNEL, MFUSEPY, TESTS, Drive, Mounted, Transport, mounted
 from tests.promises import Promises
 
-MIB = 1 << 20
+FILE_BYTES = 32 << 20
 USER_LIMIT_S = 180.0
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make users and mount overlayfs")
@@ -55,11 +55,11 @@ class TestOverlayPromises(Promises):
     def test_overlay_beneath_is_passed_through_to(self, drive: Drive, mount: Mounted, folder: Path) -> None:
         drive.stop()  # an upload would count
         before = mount.moved_bytes()
-        (folder / "file").write_bytes(bytes(8 * MIB))
-        assert (folder / "file").read_bytes() == bytes(8 * MIB)
+        (folder / "file").write_bytes(bytes(FILE_BYTES))
+        assert (folder / "file").read_bytes() == bytes(FILE_BYTES)
         moved = mount.moved_bytes() - before
         drive.start()
-        assert moved < MIB
+        assert moved < FILE_BYTES
 
 
 @pytest.fixture(scope="module")
