@@ -192,8 +192,9 @@ class Points(Identities):
 
     # --- thawing ---
 
-    def _finish(self, frozen: Node) -> None:
-        """Nothing of a frozen node waits for Drive any more: its file there is taken over, or removed."""
+    def _finish(self, frozen: Node, last: Job | None = None) -> None:
+        """Nothing of a frozen node waits for Drive any more: its file there is taken over, or removed. `last`: the
+        job of what was the last in it to be finished, where it is a folder that had to stay for that."""
         job = self.find(frozen.inode)
         self._drop(frozen.inode)
         if frozen.kind is Kind.FOLDER and self._nodes.frozen_in(frozen.inode):
@@ -208,11 +209,14 @@ class Points(Identities):
             self._forget_thawed(frozen.inode)
         else:
             self._let_go(frozen)
-            if job is not None and self.find(frozen.inode) is not None:
-                self._inherit(frozen.inode, job)  # a flush that waited for it waits for its removal too
+            # A flush that waited for it, or for what was in it, waits for its removal too.
+            if job is not None:
+                self._inherit(frozen.inode, job)
+            elif last is not None:
+                self._owe_since(frozen.inode, last)
         folder = self._nodes.find(frozen.parent) if frozen.parent is not None else None
         if folder is not None and folder.frozen and self.find(folder.inode) is None:
-            self._finish(folder)
+            self._finish(folder, job or last)
         self.changed.set()
 
     def _let_go(self, frozen: Node) -> None:

@@ -173,10 +173,15 @@ class Queue:
 
     def _inherit(self, inode: Inode, older: Job) -> None:
         """The node has taken the place of another, and owes Drive since whichever of the two did first."""
+        self._owe_since(inode, older)
+        self._db.run("UPDATE jobs SET tried_md5 = ? WHERE inode = ?", (older.tried_md5, inode))
+
+    def _owe_since(self, inode: Inode, older: Job) -> None:
+        """The node owes Drive its job, if it has one, since `older` at the latest: a flush that waits for that waits
+        for both."""
         self._db.run(
-            "UPDATE jobs SET since_seq = MIN(since_seq, ?), since_ns = MIN(since_ns, ?), tried_md5 = ?"
-            " WHERE inode = ?",
-            (older.since_seq, older.since_ns, older.tried_md5, inode),
+            "UPDATE jobs SET since_seq = MIN(since_seq, ?), since_ns = MIN(since_ns, ?) WHERE inode = ?",
+            (older.since_seq, older.since_ns, inode),
         )
 
     def set_tried(self, drive_id: DriveId, md5: str) -> None:

@@ -108,6 +108,24 @@ def test_points_flush_waits_for_the_removal_of_what_a_point_needed(house: House)
     assert on_drive(house, "run/1/weights") is None
 
 
+def test_points_flush_waits_for_the_removal_of_folders_that_a_point_needed(tmp_path: Path) -> None:
+    house = House(tmp_path / "cache")
+    house.write("latest", b"0")
+    house.drain()
+    house.mkdir("outer")
+    house.mkdir("outer/inner")
+    house.write("outer/inner/file", b"x")
+    house.write("latest", b"1")
+    house.dispatch()
+    for path in ("outer/inner/file", "outer/inner", "outer"):
+        house.remove(path)
+    before = house.store.journal.last_seq
+    while house.store.journal.left(before).jobs:
+        house.dispatch()
+        house.now += 3
+    assert list(house.drive.names()) == ["latest"]
+
+
 def test_points_member_that_is_rewritten_gets_there_in_both_versions(house: House) -> None:
     house.write("run/latest", b"2")
     house.write("run/1/weights", OTHER)
