@@ -12,7 +12,7 @@ from typing import Protocol
 
 from drivefs.errors import DrivefsError, NotSupported, Stale
 from drivefs.fuse.errno_map import errno_of
-from drivefs.model import ROOT_INODE, Inode, Kind
+from drivefs.model import ROOT_INODE, Inode, Kind, RequestId
 from drivefs.vfs.handles import Handle
 from drivefs.vfs.vfs import Vfs
 
@@ -176,6 +176,8 @@ class VfsFilesystem:
     """Read and write the content files themselves where that is allowed, as the kernel does with passthrough."""
     _fds: dict[int, _Description] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _finish: Callable[[], None] = lambda: None
+    """Puts the last write in place that was taken over."""
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -240,7 +242,21 @@ class VfsFilesystem:
                 assert handle.writable and handle.opened.file is not None
                 file = handle.opened.file
                 return os.pwrite(file.fd, data, file.size_bytes if handle.append else offset)
+            return self._write(handle, data, offset)
+
+    def _write(self, handle: Handle, data: bytes, offset: int) -> int:
+        """One that is taken over is put in place as late as can be: before the next one, for there is one buffer."""
+        room = self.vfs.files.receive_buffer(self.vfs.first_slot)
+        if room is None or len(data) > len(room):
             return self.vfs.files.write(handle.number, offset, data)
+        self._finish()
+        room[: len(data)] = data
+        request = RequestId(self.vfs.first_slot, 0)
+        finish = self.vfs.files.write_behind(handle.number, offset, room[: len(data)], request, 0)
+        if finish is None:
+            return self.vfs.files.write(handle.number, offset, data)
+        self._finish = finish
+        return len(data)
 
     def pread(self, fd: int, length: int, offset: int) -> bytes:
         with self._errors():

@@ -22,6 +22,7 @@ from unittest import mock
 from drivefs.model import ROOT_INODE, DriveId, RemoteFile, TrashLimit, UploadTarget
 from drivefs.store import nodes
 from drivefs.store.content import ContentStore
+from drivefs.store.room import Room
 from drivefs.store.store import Store
 from drivefs.sync.downloader import Downloader
 from drivefs.sync.mirror import Mirror
@@ -151,6 +152,7 @@ def small_scale(clock: Clock) -> Iterator[None]:
         stack.enter_context(mock.patch("drivefs.sync.uploader.SMALL_AT_ONCE", 2))
         stack.enter_context(mock.patch("drivefs.sync.uploader.LARGE_AT_ONCE", 1))
         stack.enter_context(mock.patch("drivefs.sync.uploader.IDS_AT_ONCE", 5))
+        stack.enter_context(mock.patch("drivefs.vfs.writing.BEHIND_LEAST_BYTES", 1))
         stack.enter_context(mock.patch("drivefs.store.db.RESERVE_BYTES", 1 << 16))
         # The limit is the default of an argument too.
         stack.enter_context(mock.patch.object(ContentStore._copy, "__defaults__", (COPY_LIMIT_BYTES,)))
@@ -202,7 +204,16 @@ class Whole:
                 clock=self.clock.time,
                 chance=lambda: 0.5,
             )
-            self.vfs = Vfs(self.store, self.mirror, self.downloader, uid=0, gid=0, now_ns=self.clock.time_ns)
+            self.vfs = Vfs(
+                self.store,
+                self.mirror,
+                self.downloader,
+                uid=0,
+                gid=0,
+                now_ns=self.clock.time_ns,
+                room=Room(self.store, disk_free_bytes=lambda folder: 1 << 40),
+            )
+            self.vfs.files.make_receive_buffers(1, 1 << 16)
             self.fs = VfsFilesystem(self.vfs)
             self.mirror.ensure_listed(ROOT_INODE)
 
@@ -230,6 +241,7 @@ class Whole:
         for file in self.store.content._opened.all():
             os.close(file.fd)
             file._fd = -1
+        self.store.write_buffers.close()
         self.store.content.points.close()
         self.store.db.close()
         shutil.rmtree(self.folder)
@@ -267,8 +279,9 @@ class Whole:
 def copy_cache(source: Path, target: Path) -> None:
     """A cache folder as another process would find it, the database's shared memory aside."""
     target.mkdir()
-    for name in ("sync-points", "drivefs.db", "drivefs.db-wal"):
-        _copy(source / name, target / name)
+    for name in ("sync-points", "drivefs.db", "drivefs.db-wal", "write-buffers"):
+        if (source / name).exists():
+            _copy(source / name, target / name)
     for name in ("content", "quarantine"):
         if (source / name).is_dir():
             (target / name).mkdir()

@@ -86,7 +86,7 @@ class CheckedFile(Opened):
         if seen == self._seen:
             return
         if self.state is State.CLEAN and self.kept_bytes is not None and seen.size_bytes != self.kept_bytes:
-            os.ftruncate(self._fd, self.kept_bytes)
+            os.ftruncate(self.fd, self.kept_bytes)
             seen = self.fingerprint()
         self._compared = self._opened.compared(self.generation, seen)
         self._seen, self._sound = seen, None
@@ -104,7 +104,7 @@ class CheckedFile(Opened):
         """Set the time of the last change; the content stays what it is."""
         with self.lock:
             sound, known = self.is_sound, self._seen is not None and self._seen == self.fingerprint()
-            os.utime(self._fd, ns=(mtime_ns, mtime_ns))
+            os.utime(self.fd, ns=(mtime_ns, mtime_ns))
             if known:
                 self._changed()
             if sound:
@@ -181,7 +181,7 @@ class CheckedFile(Opened):
 
     def _read(self, start: int, stop: int) -> bytes:
         try:
-            return os.pread(self._fd, stop - start, start)
+            return os.pread(self.fd, stop - start, start)
         except OSError as error:
             if self.source is not None:
                 log.warning("Content file %d cannot be read: %s", self.generation, error.strerror)
@@ -239,10 +239,10 @@ class CheckedFile(Opened):
             self._look()
             mtime_ns = self.mtime_ns
             try:
-                write_all(self._fd, memoryview(data), start)
+                write_all(self.fd, memoryview(data), start)
             except OSError as error:
                 raise CacheFull(f"The cache cannot hold what is fetched again: {error.strerror}.") from error
-            os.utime(self._fd, ns=(mtime_ns, mtime_ns))
+            os.utime(self.fd, ns=(mtime_ns, mtime_ns))
             self._changed()
             self._compared.add(block, block + 1)
             if self.state is not State.CLEAN:

@@ -20,6 +20,8 @@ from drivefs.store.generations import Base, State
 from drivefs.store.open_files import Fingerprint, OpenFiles
 from drivefs.store.parts import Parts
 from drivefs.store.ranges import Ranges
+from drivefs.store.write_buffers import WriteBuffer
+from drivefs.store.writes_behind import WritesBehind
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +79,7 @@ class ContentFile(CheckedFile):
         if self.base is not None:
             self._parts.use(offset, offset + length)
         try:
-            return os.pread(self._fd, length, offset)
+            return os.pread(self.fd, length, offset)
         except OSError as error:
             raise CacheDamaged(f"Content file {self.generation} cannot be read: {error.strerror}.") from error
 
@@ -86,14 +88,46 @@ class ContentFile(CheckedFile):
         if self.base is not None:
             self._parts.use(offset, offset + len(buffer))
         try:
-            return os.preadv(self._fd, [buffer], offset)
+            return os.preadv(self.fd, [buffer], offset)
         except OSError as error:
             raise CacheDamaged(f"Content file {self.generation} cannot be read: {error.strerror}.") from error
 
     def write(self, offset: int, data: bytes | memoryview) -> int:
         """Write all of `data` into an OPEN generation. Raises CacheFull; what fitted then stays."""
         view = memoryview(data)
-        return self._put(offset, len(view), lambda done: os.pwrite(self._fd, view[done:], offset + done))
+        return self._put(offset, len(view), lambda done: os.pwrite(self.fd, view[done:], offset + done))
+
+    def write_behind(
+        self, offset: int, data: memoryview, buffer: WriteBuffer, start: int
+    ) -> Callable[[], None] | None:
+        """Take over a write to an OPEN generation, of `data`, which lies in `buffer` from `start` on: it counts as
+        done, and the caller soon calls what this returns, for the buffer may be used again after that only. None: it
+        is to be written by `write`."""
+        with self.lock:
+            behind = self._behind
+            if self.base is not None or self.must_note(offset) or self._known():
+                return None
+            if behind is None:
+                behind = self._behind = WritesBehind(self.fd, self.generation)
+            if behind.error is not None:
+                return None
+            self._about_to_write(offset)
+            self.unsynced = True
+            if self.front_bytes is not None and offset <= self.front_bytes:
+                self.front_bytes = max(self.front_bytes, offset + len(data))
+            write = behind.add(offset, data, buffer, start)
+            return lambda: behind.finish(write)
+
+    def tell_failure(self) -> None:
+        """Raise NoSpace or CacheDamaged, once, when a write that was answered could not be put in place."""
+        behind = self._behind
+        if behind is None:
+            return
+        behind.settle()
+        error, behind.error = behind.error, None
+        if error is not None:
+            why = f"A write to content file {self.generation} that was answered already failed: {error.strerror}."
+            raise (NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else CacheDamaged)(why) from error
 
     def copy_from(self, source: ContentFile, source_offset: int, offset: int, length: int) -> int:
         """Write what another generation has, which is all here, into this one, which is OPEN; by sharing blocks where
@@ -108,18 +142,17 @@ class ContentFile(CheckedFile):
                 offset,
                 length,
                 lambda done: os.copy_file_range(
-                    source.fd, self._fd, length - done, source_offset + done, offset + done
+                    source.fd, self.fd, length - done, source_offset + done, offset + done
                 ),
             )
 
     def _put(self, offset: int, length: int, put: Callable[[int], int]) -> int:
         """Let `put` write what comes after the first so many bytes until there are `length`, or no more; how many."""
         with self.lock:
+            self.tell_failure()
             if self.must_note(offset):
                 self.note_change()
-            self.forget_fingerprint()
-            if self._ahead_bytes is not None and offset < self._ahead_bytes:
-                self.lose_ahead()
+            self._about_to_write(offset)
             size = self.size_bytes
             done = 0
             self._begin_change(min(offset, size), offset + length)
@@ -143,6 +176,11 @@ class ContentFile(CheckedFile):
                     # The bytes come before their record: a crash between leaves the old content, not a hole.
                     self._record(offset, min(offset + done, size))
             return done
+
+    def _about_to_write(self, offset: int) -> None:
+        self.forget_fingerprint()
+        if self._ahead_bytes is not None and offset < self._ahead_bytes:
+            self.lose_ahead()
 
     def append(self, data: bytes | memoryview) -> int:
         """Write at the end, wherever that is by now."""
@@ -171,7 +209,7 @@ class ContentFile(CheckedFile):
                 self._record(old, size)  # before it grows, as in write
             self._begin_change(min(old, size), max(old, size))
             try:
-                os.ftruncate(self._fd, size)
+                os.ftruncate(self.fd, size)
             except OSError as error:
                 why = f"The cache cannot hold a file of {size} bytes: {error.strerror}."
                 # No room that is made would help a file that is too large for the disk's format.
@@ -232,7 +270,7 @@ class ContentFile(CheckedFile):
             for start, stop in self.gaps(offset, offset + len(data)):
                 piece = memoryview(data)[start - offset : stop - offset]
                 try:
-                    write_all(self._fd, piece, start)
+                    write_all(self.fd, piece, start)
                 except OSError as error:
                     raise CacheFull(f"The cache has no room for what is read: {error.strerror}.") from error
                 self._filled(start, piece)
@@ -270,7 +308,7 @@ class ContentFile(CheckedFile):
             self.save_ranges()
             try:
                 for start, stop in dropped:
-                    punch_hole(self._fd, start, stop - start)
+                    punch_hole(self.fd, start, stop - start)
             except OSError:
                 log.info("The disk of the cache cannot take parts of a file back.", exc_info=True)
                 return 0
@@ -291,7 +329,7 @@ class ContentFile(CheckedFile):
         if not self.use():
             return 0  # closed meanwhile
         try:
-            return data_from_start(self._fd)
+            return data_from_start(self.fd)
         finally:
             self.close()
 
@@ -324,10 +362,11 @@ class ContentFile(CheckedFile):
 
     def start_writeback(self) -> None:
         """Let the disk begin to write what the next sync point will wait for."""
-        start_writeback(self._fd)
+        start_writeback(self.fd)
 
     def begin_sync(self) -> bool:
         """Whether it must be flushed. What is written from now on is for the next flush."""
         with self.lock:
+            self.settle()
             unsynced, self.unsynced = self.unsynced, self.direct_writers > 0
             return unsynced

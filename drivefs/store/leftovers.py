@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
+from drivefs.errors import CacheDamaged, CacheFull
 from drivefs.model import Generation
 from drivefs.store.content_points import ContentPoints
 from drivefs.store.db import Database
+from drivefs.store.disk import write_all
 from drivefs.store.generations import Generations
+from drivefs.store.write_buffers import LeftWrite
 
 
 class Leftovers:
@@ -30,6 +34,20 @@ class Leftovers:
         if status.st_size > size_bytes:
             os.truncate(path, size_bytes)
             os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    def finish(self, write: LeftWrite) -> None:
+        """Put in place what was answered. Raises CacheFull, CacheDamaged."""
+        try:
+            fd = os.open(self._folder / str(write.generation), os.O_WRONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return  # it was unlinked
+        try:
+            write_all(fd, memoryview(write.data), write.offset)
+        except OSError as error:
+            why = f"What was written last before a crash cannot be put in place: {error.strerror}."
+            raise (CacheFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else CacheDamaged)(why) from error
+        finally:
+            os.close(fd)
 
     def distrust(self, changed: frozenset[Generation]) -> None:
         """After a power cut: forget the CLEAN content that was only fetched, which nobody has flushed; what is in

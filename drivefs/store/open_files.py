@@ -15,6 +15,7 @@ from drivefs.model import Generation, Inode
 from drivefs.store.db import Database
 from drivefs.store.generations import Base, Generations, State
 from drivefs.store.ranges import Ranges
+from drivefs.store.writes_behind import WritesBehind
 
 COMPARED_FILES = 20_000
 """Of so many closed ones it is known what was compared of them: some 8 MB."""
@@ -54,6 +55,7 @@ class Opened:
         self.lock = threading.RLock()
         self._opened = opened
         self._fd = -1
+        self._behind: WritesBehind | None = None  # None: there never was any
         self._users = 0  # guarded by OpenFiles.lock
         # Guarded by lock:
         self.base = base  # None: every byte that the file has is right
@@ -66,8 +68,19 @@ class Opened:
 
     @property
     def fd(self) -> int:
-        """The open file, for those who hand it to the kernel."""
+        """The open file, with all that was written to it."""
+        self.settle()
         return self._fd
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a write that was answered is not in place yet."""
+        return self._behind is not None and self._behind.any
+
+    def settle(self) -> None:
+        """Put in place what was answered. Whoever looks at the bytes, the size or the times needs that."""
+        if self._behind is not None and self._behind.any:
+            self._behind.settle()
 
     @property
     def users(self) -> int:
@@ -76,14 +89,14 @@ class Opened:
 
     @property
     def size_bytes(self) -> int:
-        return os.fstat(self._fd).st_size
+        return os.fstat(self.fd).st_size
 
     @property
     def mtime_ns(self) -> int:
-        return os.fstat(self._fd).st_mtime_ns
+        return os.fstat(self.fd).st_mtime_ns
 
     def fingerprint(self) -> Fingerprint:
-        status = os.fstat(self._fd)
+        status = os.fstat(self.fd)
         return Fingerprint(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
     def gaps(self, start: int, stop: int) -> list[tuple[int, int]]:
@@ -172,7 +185,7 @@ class OpenFiles(Generic[F]):
         with self.lock:
             self._files.pop(file.generation, None)
             file._users = 0
-            fd, file._fd = file._fd, -1
+            fd, file._fd = file.fd, -1
         if fd >= 0:
             os.close(fd)
         return fd >= 0
@@ -201,7 +214,7 @@ class OpenFiles(Generic[F]):
                 with self.db.transaction():
                     if self.rows.used(file.generation) and file.base is not None:
                         file.save_ranges()
-        os.close(file._fd)
+        os.close(file.fd)
 
     def release_claim(self, file: F) -> None:
         """What Claim.close does."""

@@ -26,6 +26,7 @@ from drivefs.store.quarantine import Quarantine
 from drivefs.store.recovery import Recovered, recover
 from drivefs.store.requests import Requests
 from drivefs.store.sync_points import SyncPoint, read_boot_id, sync_folder
+from drivefs.store.write_buffers import WriteBuffers
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class Store:
         self.journal = Journal(self.db, self.nodes, self.content)
         self.requests = Requests(self.db)
         self.quarantine = Quarantine(self.db, folder / "quarantine")
+        self.write_buffers = WriteBuffers(folder / "write-buffers")
         self.left: dict[Inode, Generation] = {}
         """After `recover`: the old revision that those read who opened a file before it changed on Drive."""
         try:
@@ -99,6 +101,10 @@ class Store:
         `in_use`: inodes that the kernel has open still, for its end of the mount lives. They keep their content, open
         for writing where it is, also without a name.
         """
+        if not self.db.was_cut:
+            for write in self.write_buffers.left():
+                self.content.leftovers.finish(write)
+        self.write_buffers.discard()
         recovered, self.left = recover(self.db, self.nodes, self.content, self.journal, self.quarantine, in_use)
         if self.db.points.last is None or self.db.points.was_cut:
             self.sync()
@@ -283,6 +289,7 @@ class Store:
         try:
             # To close the database moves its log into it: what that speaks of must be on the disk before.
             self.sync()
+            self.write_buffers.close()
         except StoreError as error:
             log.error("The cache is closed with data that is not on the disk: %s", error)
         finally:

@@ -20,7 +20,7 @@ from drivefs.store.room import Room
 from drivefs.store.store import Store
 from drivefs.vfs.appends import Appends
 from drivefs.vfs.durable import Durability
-from drivefs.vfs.handle_memory import HandleMemory
+from drivefs.vfs.handle_memory import SLOTS, HandleMemory
 from drivefs.vfs.handles import Handle, Handles
 from drivefs.vfs.opened import OpenFile, OpenFiles
 from drivefs.vfs.ports import Downloader
@@ -252,6 +252,7 @@ class Files:
         if handle.writable:
             with handle.opened.lock:
                 self._stop_writing(handle)
+                self._tell_failure(handle)
 
     def release(self, number: int) -> None:
         """The last descriptor of the handle is closed."""
@@ -268,6 +269,11 @@ class Files:
             # Last: whoever takes over sees a handle that is half released as one that is open.
             self._handles.remove(handle)
             self._opened.release(handle.opened)
+
+    @staticmethod
+    def _tell_failure(handle: Handle) -> None:
+        if handle.opened.file is not None:
+            handle.opened.file.tell_failure()
 
     def _stop_writing(self, handle: Handle) -> None:
         if not handle.closed:
@@ -301,6 +307,26 @@ class Files:
         Raises BadHandle, CacheFull, CacheDamaged.
         """
         return self._writing.write(self.handle(number), offset, data, request)
+
+    def write_behind(
+        self, number: int, offset: int, data: memoryview, request: RequestId, start: int
+    ) -> Callable[[], None] | None:
+        """Take over a write whose data lies in the thread's own `receive_buffer` from `start` on: its program may be
+        told that it is done, and goes on while the caller puts it in place by what this returns. None: it is to be
+        written by `write`, for it may have to wait. Raises BadHandle."""
+        buffer = self._store.write_buffers.find(request.slot % SLOTS)
+        if buffer is None:
+            return None
+        return self._writing.write_behind(self.handle(number), offset, data, buffer, start)
+
+    def make_receive_buffers(self, count: int, size_bytes: int) -> None:
+        """Buffers for the first `count` slots, for writes to be taken over from there. Once."""
+        self._store.write_buffers.make(count, size_bytes)
+
+    def receive_buffer(self, slot: int) -> memoryview | None:
+        """Where the thread that has this slot is to read its requests into, if there is such a place."""
+        buffer = self._store.write_buffers.find(slot % SLOTS)
+        return buffer.data if buffer is not None else None
 
     def copy_range(self, number: int, offset: int, to_number: int, to_offset: int, length: int) -> int:
         """copy_file_range(2): how many bytes were copied, which may be fewer than `length`; 0 at the source's end.
@@ -361,10 +387,14 @@ class Files:
     def sync(self, number: int, interrupted: Callable[[], bool] = lambda: False) -> None:
         """fsync(2): the content is on the disk, then the journal's record of it; on Drive too, if that was asked for.
 
-        Only the wait for Drive is given up when `interrupted` says so. Raises NotPublished, Interrupted.
+        Only the wait for Drive is given up when `interrupted` says so. Raises NotPublished, Interrupted, NoSpace,
+        CacheDamaged.
         """
-        opened = self.handle(number).opened
+        handle = self.handle(number)
+        opened = handle.opened
         self._store.sync()
+        if handle.writable:
+            self._tell_failure(handle)
         if self._durability is not None:
             with opened.lock:
                 self._writeback.snapshot_if_dirty(opened)

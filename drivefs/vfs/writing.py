@@ -11,10 +11,14 @@ from drivefs.errors import BadHandle
 from drivefs.model import RequestId
 from drivefs.store.content_file import ContentFile
 from drivefs.store.room import Room
+from drivefs.store.write_buffers import WriteBuffer
 from drivefs.vfs.appends import Appends
 from drivefs.vfs.handles import Handle, Handles
 from drivefs.vfs.reading import Reading
 from drivefs.vfs.writeback import WriteBack
+
+BEHIND_LEAST_BYTES = 64 << 10
+"""Fewer are in place sooner than another thread could take the next write; but they wait for none before them."""
 
 
 class Writing:
@@ -40,6 +44,22 @@ class Writing:
         if not handle.writable:
             raise BadHandle("The file is open for reading only.")
         return self._change(handle, write)
+
+    def write_behind(
+        self, handle: Handle, offset: int, data: memoryview, buffer: WriteBuffer, start: int
+    ) -> Callable[[], None] | None:
+        """What Files.write_behind does."""
+        opened, file = handle.opened, handle.opened.file
+        if not handle.writable or handle.append or file is None:
+            return None
+        if len(data) < BEHIND_LEAST_BYTES and not file.is_behind:
+            return None
+        if self._room.is_low():
+            return None  # it may have to wait for room
+        with opened.lock:
+            if handle.closed or opened.direct or not opened.dirty or opened.file is None:
+                return None
+            return opened.file.write_behind(offset, data, buffer, start)
 
     def copy(self, source: Handle, offset: int, target: Handle, to_offset: int, length: int) -> int:
         """What Files.copy_range does."""

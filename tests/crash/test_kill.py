@@ -20,7 +20,7 @@ import pytest
 
 from tests.crash import writer
 from tests.crash.writer import content
-from tests.mounting import KERNEL, MFUSEPY, Mounted, Transport, contents, drive_at, entries, mounted
+from tests.mounting import KERNEL, KERNEL_PLAIN, MFUSEPY, Mounted, Transport, contents, drive_at, entries, mounted
 
 KILLS = 300 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 5  # of each transport
 ALIVE_S = (0.05, 1.2)
@@ -117,7 +117,7 @@ def work_and_die(mount: Mounted, record: Path, seed: int, alive_s: float) -> lis
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("transport", [KERNEL, MFUSEPY], ids=lambda transport: transport.name)
+@pytest.mark.parametrize("transport", [KERNEL, KERNEL_PLAIN, MFUSEPY], ids=lambda transport: transport.name)
 def test_kill_of_the_daemon_at_any_time_loses_and_doubles_nothing(tmp_path: Path, transport: Transport) -> None:
     reason = transport.why_not()
     if reason is not None:

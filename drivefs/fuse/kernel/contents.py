@@ -131,6 +131,10 @@ class Contents:
             raise Malformed("with more or fewer bytes than it says")
         if flags & wire.WRITE_KILL_SUIDGID:
             self._names.drop_privileges(Inode(request.nodeid))
+        start = wire.IN_HEADER.size + wire.WRITE_IN.size
+        request.finish = self._files.write_behind(number, offset, data, request.id, start)
+        if request.finish is not None:
+            return wire.WRITE_OUT.pack(size, 0)
         return wire.WRITE_OUT.pack(self._files.write(number, offset, data, request.id), 0)
 
     def fallocate(self, request: Request) -> Reply:

@@ -20,7 +20,7 @@ class Malformed(Exception):
 class Request:
     """A request in the memory of the thread that read it: `body` is good until it is answered."""
 
-    __slots__ = ("body", "nodeid", "opcode", "pid", "room", "signalled", "slot", "undo", "unique")
+    __slots__ = ("body", "finish", "nodeid", "opcode", "pid", "room", "signalled", "slot", "undo", "unique")
 
     def __init__(self, received: memoryview, room: memoryview, slot: int = 0) -> None:
         """`room` is memory for a reply; it may be the same as that of the request. `slot` is the thread's own.
@@ -40,6 +40,8 @@ class Request:
         """Whether a signal came for whoever waits; set by any thread."""
         self.undo: Callable[[], None] | None = None
         """What to do should the kernel no longer want the reply."""
+        self.finish: Callable[[], None] | None = None
+        """What to do after the reply."""
 
     def interrupted(self) -> bool:
         """Whether whoever waits is to end. The kernel tells of the first signal only: a later one may be the one."""

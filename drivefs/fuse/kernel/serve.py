@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from drivefs.fuse.kernel import wire
 from drivefs.fuse.kernel.contents import Contents
 from drivefs.fuse.kernel.device import open_mount, take_away
 from drivefs.fuse.kernel.known import KnownInodes
 from drivefs.fuse.kernel.names import Names
 from drivefs.fuse.kernel.notify import Notifier
 from drivefs.fuse.kernel.passthrough import Passthrough
-from drivefs.fuse.kernel.session import Agreed, Session, StartThread
+from drivefs.fuse.kernel.session import IDLE_THREADS, Agreed, Session, StartThread
 from drivefs.fuse.kernel.wire import Encoder
 from drivefs.fuse.options import MountOptions
 from drivefs.vfs.handles import Handle
@@ -44,7 +45,8 @@ def make_session(
     """The conversation over `fd`, about `vfs`."""
     vfs.news.keep(known)
     names = Names(vfs, Encoder(vfs.uid, vfs.gid, VALID_S), known)
-    return Session(fd, names.table() | Contents(vfs, names, passthrough).table(), start_thread, vfs.first_slot)
+    table = names.table() | Contents(vfs, names, passthrough).table()
+    return Session(fd, table, start_thread, vfs.first_slot, vfs.files.receive_buffer)
 
 
 def serve(
@@ -81,6 +83,7 @@ def serve(
             )
             if agreed.resends:
                 keeper.keep(fd, agreed.to_text())
+            _make_buffers(vfs, passthrough)
             on_ready()
         except BaseException:
             take_away(mountpoint)
@@ -103,10 +106,17 @@ def _go_on(
         session = make_session(fd, vfs, known, passthrough, start_thread)
         session.resume()
         log.info("The mount of the process before goes on, with %d files open", len(handles))
+        _make_buffers(vfs, passthrough)
         on_ready()
         _run(session, Notifier(fd, vfs, known), vfs, start_thread)
     finally:
         os.close(fd)
+
+
+def _make_buffers(vfs: Vfs, passthrough: Passthrough) -> None:
+    """With passthrough the kernel writes by itself."""
+    if not passthrough.enabled:
+        vfs.files.make_receive_buffers(IDLE_THREADS + 1, wire.BUFFER_BYTES)
 
 
 def _run(session: Session, notifier: Notifier, vfs: Vfs, start_thread: StartThread) -> None:

@@ -104,9 +104,10 @@ class Session:
         table: dict[int, Callable[[Request], Reply]],
         start_thread: StartThread,
         first_slot: int,
+        receive_buffer: Callable[[int], memoryview | None],
     ) -> None:
         """`table` has a function for each opcode that is known; it raises DrivefsError or OSError. Requests are told
-        apart by SLOTS slots from `first_slot` on."""
+        apart by SLOTS slots from `first_slot` on, and read into what `receive_buffer` has for the slot."""
         self._fd = fd
         self._table = table
         self._start_thread = start_thread
@@ -115,6 +116,7 @@ class Session:
         self._idle = 0  # threads that read; guarded by _lock
         self._threads: dict[int, Joinable] = {}  # those that were started here; guarded by _lock
         self._first_slot = first_slot
+        self._receive_buffer = receive_buffer
 
     # --- the beginning ---
 
@@ -187,7 +189,7 @@ class Session:
 
     def _read_until_gone(self, number: int, *, stay: bool) -> None:
         slot = self._first_slot + number
-        buffer = memoryview(bytearray(wire.BUFFER_BYTES))
+        buffer = self._receive_buffer(slot) or memoryview(bytearray(wire.BUFFER_BYTES))
         buffers = [buffer]
         while True:
             with self._lock:
@@ -237,8 +239,12 @@ class Session:
             if request.undo is not None:
                 request.undo()
             return
-        if reply is not None:
-            self._reply(request, reply, number)
+        try:
+            if reply is not None:
+                self._reply(request, reply, number)
+        finally:
+            if request.finish is not None:
+                request.finish()
 
     def _handled(self, request: Request) -> tuple[Reply, int]:
         """The reply and its errno."""

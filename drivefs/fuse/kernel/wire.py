@@ -19,10 +19,13 @@ VERSION = (7, 40)
 OLDEST_MINOR = 28
 """max_pages came with 7.28 (Linux 4.20)."""
 
-WRITE_LIMIT_BYTES = 1 << 20
-PAGES_LIMIT = WRITE_LIMIT_BYTES // PAGESIZE + 1
+WRITE_LIMIT_BYTES = 1 << 19
+"""Of one WRITE. Half of a MiB that a program writes is put in place while the other half is being received."""
+
+READ_LIMIT_BYTES = 1 << 20
+PAGES_LIMIT = READ_LIMIT_BYTES // PAGESIZE + 1
 """Pages of one request: 1 MiB that begins within a page. The kernel grants fs.fuse.max_pages_limit at most, which is
-256 unless root has raised it: such a write comes in two requests then."""
+256 unless root has raised it."""
 
 BUFFER_BYTES = PAGES_LIMIT * PAGESIZE
 """Holds any request (a header, write's own, and the bytes), and what the longest READ asks for."""
