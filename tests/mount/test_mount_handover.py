@@ -164,6 +164,31 @@ def test_programs_see_nothing_of_the_daemons_death(
     assert mount.status()["restarts"] == 3
 
 
+def test_large_writes_are_all_there_after_the_daemons_deaths(drive: Drive, mount: Mounted) -> None:
+    """Without passthrough a program goes on while its last write is on its way into the content file."""
+    places, piece_bytes = 40, 800_000
+
+    def piece(number: int) -> bytes:
+        return (b"%07d " % number) * (piece_bytes // 8)
+
+    with (mount.path / "large").open("wb", buffering=0) as file:
+
+        def write(number: int) -> None:
+            assert os.pwrite(file.fileno(), piece(number), number % places * piece_bytes) == piece_bytes
+
+        with Program(write) as program:
+            program.wait_for_more(places)
+            for _ in range(3):
+                program.wait_for_more(7)
+                mount.kill_daemon()
+            program.wait_for_more(3)
+    last = {number % places: number for number in range(program.steps)}
+    written = b"".join(piece(last[place]) for place in range(places))
+    assert (mount.path / "large").read_bytes() == written
+    mount.flush()
+    assert drive.admin.read_file("large") == written
+
+
 def test_what_is_open_is_open_after_the_daemons_death(drive: Drive, mount: Mounted) -> None:
     top = mount.path
     (top / "folder").mkdir()
