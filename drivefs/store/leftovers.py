@@ -44,7 +44,7 @@ class Leftovers:
         try:
             write_all(fd, memoryview(write.data), write.offset)
         except OSError as error:
-            why = f"What was written last before a crash cannot be put in place: {error.strerror}."
+            why = f"What was written just before a crash has no place ({error.strerror}): make room, and mount again."
             raise (CacheFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else CacheDamaged)(why) from error
         finally:
             os.close(fd)

@@ -92,6 +92,7 @@ class WriteBuffers:
                 os.close(fd)
         except OSError as error:
             log.info("The cache has no room for write buffers: %s", error.strerror)
+            self.discard()  # what of it there was room for
             return
         places = [(at * _RECORD_BYTES, _RECORDS_BYTES + at * size_bytes) for at in range(count)]
         self._buffers = [WriteBuffer(memory, *place, size_bytes) for place in places]

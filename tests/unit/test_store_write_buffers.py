@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from drivefs.errors import NoSpace
+from drivefs.errors import CacheFull, NoSpace
 from drivefs.model import ROOT_INODE, Inode, RequestId
 from drivefs.store.content_file import ContentFile
 from drivefs.store.store import Store
@@ -155,6 +155,27 @@ def test_write_buffers_bring_nothing_back_after_a_second_kill(cache: Cache) -> N
     store.close()
 
 
+def test_write_buffers_are_kept_while_a_full_disk_has_no_room_for_them(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.write(0, b"behind")
+    folder = cache.store.folder.with_name("killed")
+    copy_cache(cache.store.folder, folder)
+    store = Store(folder)
+
+    def write_all(fd: int, data: memoryview, offset: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full, pytest.raises(CacheFull, match=r"make room"):
+        full.setattr("drivefs.store.leftovers.write_all", write_all)
+        store.recover()
+    store.db.close()
+    store = Store(folder)
+    store.recover()
+    assert content(store, cache.inode) == b"behind"
+    store.close()
+
+
 def test_write_buffers_do_not_outlive_a_power_cut(cache: Cache) -> None:
     cache.file.write(0, b"flushed")
     cache.store.sync()
@@ -212,6 +233,7 @@ def test_write_buffers_are_not_there_on_a_disk_without_room(tmp_path: Path, monk
     buffers = WriteBuffers(tmp_path / "write-buffers")
     buffers.make(2, BUFFER_BYTES)
     assert buffers.find(0) is None
+    assert not (tmp_path / "write-buffers").exists()
 
 
 def test_write_buffers_take_no_write_to_a_file_that_is_partly_on_drive(tmp_path: Path) -> None:
